@@ -1,0 +1,1 @@
+"""The three outside worlds, each spoken to by one module."""

@@ -1,0 +1,1 @@
+"""What people see of the service; reads state, changes none."""
