@@ -1,0 +1,141 @@
+"""The consuming side: deliveries in, acks out, on a connection of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define
+from pika.adapters.twisted_connection import TwistedChannel
+from pika.exceptions import AMQPError, ConsumerCancelled
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from whatsapp_egress.clients.broker.errors import TopologyMissing, channel_trouble
+from whatsapp_egress.clients.broker.link import Connection, Link
+from whatsapp_egress.clients.broker.topology import Topology
+from whatsapp_egress.tasks import Tasks
+
+log = Logger()
+
+AGAIN_SECONDS = 5.0
+"""Before consuming again after the broker refused it, or closed the channel."""
+
+CANCEL_SECONDS = 3.0
+"""How long the end of consuming waits for the broker's word."""
+
+
+@define(eq=False)
+class RabbitDelivery:
+    """A delivery, tied to the channel it came on: the only one its tag means anything to."""
+
+    channel: TwistedChannel
+    tag: int
+    properties: Any
+    body: bytes
+    redelivered: bool
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be settled."""
+        return bool(self.channel.is_open)
+
+    def ack(self) -> bool:
+        """Acknowledge; False when its channel is gone."""
+        if not self.alive:
+            return False
+        try:
+            self.channel.basic_ack(self.tag)
+        except AMQPError:
+            return False  # the channel went away between the look and the ack
+        return True
+
+
+class Consumer:
+    """Consumes whenever there is a connection. `receive` gets each delivery; `lost` is called when
+    deliveries that were handed out can't be settled any more."""
+
+    def __init__(
+        self,
+        link: Link,
+        topology: Topology,
+        prefetch: int,
+        clock: IReactorTime,
+        receive: Callable[[RabbitDelivery], None],
+        lost: Callable[[], None],
+    ) -> None:
+        self._link = link
+        self._topology = topology
+        self._prefetch = prefetch
+        self._clock = clock
+        self._receive = receive
+        self._lost = lost
+        self._tasks = Tasks()
+        self._stopping = False
+        self._subscription: tuple[TwistedChannel, str] | None = None
+        link.on_up = lambda connection: self._tasks.own(self._serve(connection))
+        link.on_down = self._down
+
+    @property
+    def consuming(self) -> bool:
+        """Whether messages are coming in now."""
+        return self._subscription is not None
+
+    async def cancel(self) -> None:
+        """Take no more deliveries; those taken can still be acked."""
+        self._stopping = True
+        if self._subscription is not None:
+            channel, tag = self._subscription
+            self._subscription = None
+            try:
+                await channel.basic_cancel(tag).addTimeout(CANCEL_SECONDS, self._clock)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the connection is closed next
+                log.warn("rabbitmq_cancel_failed", detail=channel_trouble(error))
+
+    async def stop(self) -> None:
+        """Close the connection: what is not acked goes back to the broker."""
+        self._stopping = True
+        self._tasks.cancel()
+        await self._link.stop()
+
+    def _down(self) -> None:
+        self._subscription = None
+        self._lost()
+
+    async def _serve(self, connection: Connection) -> None:
+        """Consume on `connection` for as long as it is open."""
+        channel: TwistedChannel | None = None
+        while connection.is_open and not self._stopping:
+            try:
+                await self._topology.ensure(connection)
+                if channel is None or not channel.is_open:
+                    channel = await connection.channel()
+                    await channel.basic_qos(prefetch_count=self._prefetch)
+                await self._consume(channel)
+            except ConsumerCancelled:
+                # The queue was deleted, or its node went: the channel stays, and so do its deliveries.
+                log.warn("rabbitmq_consumer_cancelled", queue=self._topology.queue)
+                self._subscription = None
+                continue
+            except (AMQPError, TopologyMissing) as error:
+                self._subscription = None
+                log.error("rabbitmq_not_consuming", detail=channel_trouble(error))
+            if channel is not None and not channel.is_open:
+                self._lost()
+            if connection.is_open and not self._stopping:
+                await deferLater(self._clock, AGAIN_SECONDS)
+
+    async def _consume(self, channel: TwistedChannel) -> None:
+        queue, tag = await channel.basic_consume(self._topology.queue)
+        if self._stopping:
+            return
+        self._subscription = (channel, tag)
+        log.info("rabbitmq_consuming", queue=self._topology.queue, prefetch=self._prefetch)
+        while True:
+            got: Deferred[Any] = queue.get()
+            _, method, properties, body = await got
+            if self._stopping:
+                return
+            self._receive(RabbitDelivery(channel, method.delivery_tag, properties, body, method.redelivered))

@@ -1,0 +1,281 @@
+"""One AMQP connection, kept up: connects, shakes hands, watches for silence, and connects again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pika
+from attrs import define, field, frozen
+from pika.adapters.twisted_connection import TwistedChannel, TwistedProtocolConnection
+from twisted.application.internet import ClientService
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import (
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.ssl import optionsForClientTLS
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from whatsapp_egress.clients.broker.errors import BrokerUnreachable, connection_trouble
+from whatsapp_egress.clients.tls import ReadyEndpoint, TrustRoot
+from whatsapp_egress.errors import NotConnected
+from whatsapp_egress.policy import backoff
+
+log = Logger()
+
+HANDSHAKE_SECONDS = 20.0
+"""How long opening a connection may take once TCP and TLS stand; RabbitMQ's own limit is 10 s."""
+
+CLOSE_SECONDS = 3.0
+"""How long a close waits for the broker's answer; a broker with an alarm does not read it."""
+
+SILENCE_HEARTBEATS = 2.0
+"""Heartbeat intervals without a byte after which a connection is dead. RabbitMQ sends one every half."""
+
+
+@frozen
+class BrokerAddress:
+    """Where RabbitMQ is and who we are there; `heartbeat` in seconds, 0 switches it off."""
+
+    host: str
+    port: int
+    user: str
+    password: str = field(repr=False)
+    vhost: str
+    heartbeat: int
+    trust: TrustRoot | None = None
+    """Roots to verify the broker with; None means no TLS."""
+
+    def endpoint(self, reactor: Any) -> IStreamClientEndpoint:
+        """TCP, and verified TLS when there are roots."""
+        endpoint: IStreamClientEndpoint = HostnameEndpoint(reactor, self.host.encode("idna"), self.port)
+        if self.trust is not None:
+            endpoint = wrapClientTLS(optionsForClientTLS(self.host, trustRoot=self.trust), endpoint)
+        return ReadyEndpoint(endpoint, reactor, self.trust is not None)
+
+    def parameters(self, name: str) -> pika.ConnectionParameters:
+        """pika's words for it; `name` is what the management page shows."""
+        return pika.ConnectionParameters(
+            virtual_host=self.vhost,
+            credentials=pika.PlainCredentials(self.user, self.password),
+            heartbeat=self.heartbeat,
+            client_properties={"connection_name": name, "product": "whatsapp-egress"},
+        )
+
+
+class _Amqp(TwistedProtocolConnection):  # type: ignore[misc]  # pika has no types
+    """pika's connection, with an eye on it.
+
+    A link that is half open is never noticed by pika over TLS: its missed heartbeat calls `loseConnection`,
+    which waits for the peer for ever. So silence is measured here, and ends in `abortConnection`.
+    """
+
+    def __init__(self, parameters: pika.ConnectionParameters, clock: IReactorTime, heartbeat: int) -> None:
+        super().__init__(parameters, custom_reactor=clock)
+        self._clock = clock
+        self._silence = heartbeat * SILENCE_HEARTBEATS
+        self._heard = clock.seconds()
+        self._watch = LoopingCall(self._look)
+        self._watch.clock = clock
+        self.refusal: BaseException | None = None
+        self.on_lost: Callable[[Failure], None] | None = None
+
+    def makeConnection(self, transport: Any) -> None:
+        self._heard = self._clock.seconds()
+        if self._silence:
+            self._watch.start(self._silence / 8, now=False).addErrback(
+                lambda failure: log.failure("watch_failed", failure)
+            )
+        super().makeConnection(transport)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._heard = self._clock.seconds()
+        super().dataReceived(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._watch.running:
+            self._watch.stop()
+        super().connectionLost(reason)
+        if self.on_lost is not None:
+            self.on_lost(reason)
+
+    def abort(self) -> None:
+        """Drop the connection now."""
+        if self.transport is not None:
+            self.transport.abortConnection()
+
+    def _look(self) -> None:
+        silent = self._clock.seconds() - self._heard
+        if silent > self._silence:
+            log.warn("rabbitmq_silent", seconds=round(silent, 1))
+            self.abort()
+
+    def _on_connection_failed(self, _connection: Any, _error_message: Any = None) -> None:
+        # pika keeps the reason to itself and says "AMQPConnectionError: (1,)".
+        self.refusal = _error_message
+        super()._on_connection_failed(_connection, _error_message)
+
+    def _on_connection_closed(self, _connection: Any, exception: Any) -> None:
+        self.refusal = exception
+        super()._on_connection_closed(_connection, exception)
+
+
+class Connection(Protocol):
+    """An AMQP connection that is open. It is what `ClientService` gets to see, so that a connection that
+    fails in AMQP's handshake counts as failed."""
+
+    def __init__(self, amqp: _Amqp, link: Link) -> None:
+        self._amqp = amqp
+        self._link = link
+
+    def connectionMade(self) -> None:
+        """Twisted's word that it is there."""
+        self._link.up(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Twisted's word that it is gone."""
+        refusal = self._amqp.refusal
+        self._link.down(connection_trouble(refusal if refusal is not None else reason.value))
+
+    def channel(self) -> Deferred[TwistedChannel]:
+        """A new channel."""
+        opened: Deferred[TwistedChannel] = self._amqp.channel()
+        return opened
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used."""
+        return bool(self._amqp.is_open)
+
+    async def close(self, clock: IReactorTime) -> None:
+        """Say goodbye, and leave after `CLOSE_SECONDS` in any case."""
+        late = clock.callLater(CLOSE_SECONDS, self._amqp.abort)
+        try:
+            if self._amqp.is_open:
+                await self._amqp.close()
+        finally:
+            if late.active():
+                late.cancel()
+            self._amqp.abort()
+
+
+@implementer(IStreamClientEndpoint)
+@define
+class _AmqpEndpoint:
+    """Connects, and hands out a connection only when AMQP's handshake is through."""
+
+    _reactor: IReactorTime
+    _address: BrokerAddress
+    _name: str
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        return Deferred.fromCoroutine(self._connect(protocolFactory))
+
+    async def _connect(self, factory: Any) -> IProtocol:
+        try:
+            amqp = await self._shake_hands()
+        except BrokerUnreachable as error:
+            log.error("rabbitmq_unreachable", connection=self._name, detail=str(error))
+            raise
+        connection: IProtocol = factory.buildProtocol(amqp)
+        amqp.on_lost = connection.connectionLost
+        connection.makeConnection(amqp.transport)
+        return connection
+
+    async def _shake_hands(self) -> _Amqp:
+        parameters = self._address.parameters(self._name)
+        plug = Factory.forProtocol(lambda: _Amqp(parameters, self._reactor, self._address.heartbeat))
+        try:
+            amqp: Any = await self._address.endpoint(self._reactor).connect(plug)
+        except NotConnected as error:
+            raise BrokerUnreachable(f"{self._address.host}:{self._address.port}: {error}") from error
+        try:
+            await amqp.ready.addTimeout(HANDSHAKE_SECONDS, self._reactor)
+        except Exception as error:
+            amqp.abort()
+            raise BrokerUnreachable(connection_trouble(amqp.refusal or error)) from error
+        connected: _Amqp = amqp
+        return connected
+
+
+class Link:
+    """Keeps one connection up through `ClientService`. `up` is told each new one, `down` its loss.
+
+    `first_delay` is RABBITMQ_RECONNECT_DELAY in seconds, `jitter` gives 0..1.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        address: BrokerAddress,
+        name: str,
+        first_delay: float,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._clock: IReactorTime = reactor
+        self._name = name
+        self._first_delay = first_delay
+        self._jitter = jitter
+        self._failures = 0
+        self._lost = False
+        self._connection: Connection | None = None
+        self.on_up: Callable[[Connection], None] = lambda _: None
+        self.on_down: Callable[[], None] = lambda: None
+        self._service = ClientService(
+            _AmqpEndpoint(reactor, address, name),
+            _Connections(self),
+            retryPolicy=self._pause,
+            clock=reactor,
+        )
+
+    def start(self) -> None:
+        """Connect, and connect again for ever."""
+        self._service.startService()
+
+    async def stop(self) -> None:
+        """Close the connection, and connect no more."""
+        if self._connection is not None:
+            await self._connection.close(self._clock)
+        await self._service.stopService()
+
+    def up(self, connection: Connection) -> None:
+        """A connection was made."""
+        self._failures = 0
+        self._connection = connection
+        log.info("rabbitmq_connected", connection=self._name)
+        self.on_up(connection)
+
+    def down(self, trouble: str) -> None:
+        """It was lost."""
+        self._lost = True
+        self._connection = None
+        log.warn("rabbitmq_disconnected", connection=self._name, detail=trouble)
+        self.on_down()
+
+    def _pause(self, _attempts: int) -> float:
+        """Seconds before the next try. `ClientService` counts a lost connection as a failed try; we don't."""
+        if self._lost:
+            self._lost = False
+        else:
+            self._failures += 1
+        return backoff.reconnect(self._failures, self._first_delay, self._jitter)
+
+
+class _Connections(Factory):
+    """Dresses up what `_AmqpEndpoint` connected; the "address" it is asked for is the connection itself."""
+
+    noisy = False
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def buildProtocol(self, addr: Any) -> Connection:
+        return Connection(addr, self._link)

@@ -1,0 +1,125 @@
+"""The publishing side: dead letters and events, each confirmed by the broker, on a connection of its own.
+
+While an alarm blocks publishing, RabbitMQ reads nothing from a connection that has published, not even acks.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import define, field
+from pika import BasicProperties
+from pika.adapters.twisted_connection import TwistedChannel
+from pika.exceptions import AMQPError, UnroutableError
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from whatsapp_egress.clients.broker.errors import TopologyMissing, channel_trouble
+from whatsapp_egress.clients.broker.link import Connection, Link
+from whatsapp_egress.clients.broker.topology import Topology
+from whatsapp_egress.errors import Unpublished
+from whatsapp_egress.tasks import Tasks
+
+log = Logger()
+
+AGAIN_SECONDS = 5.0
+"""Before opening the channel again after the broker closed it."""
+
+
+@define(eq=False)
+class _Mandatory:
+    """A mandatory publish that is not confirmed, and whether the broker gave it back."""
+
+    routing_key: str
+    body: bytes
+    returned: bool = False
+
+
+@define
+class Publisher:
+    """Publishes whenever there is a connection, and says so when there is none."""
+
+    _link: Link
+    _topology: Topology
+    _clock: IReactorTime
+    _channel: TwistedChannel | None = field(default=None, init=False)
+    _unconfirmed: list[_Mandatory] = field(factory=list, init=False)
+    _tasks: Tasks = field(factory=Tasks, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._link.on_up = lambda connection: self._tasks.own(self._serve(connection))
+        self._link.on_down = self._down
+
+    def publish(
+        self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties, *, mandatory: bool
+    ) -> Deferred[None]:
+        """Fires when the broker has confirmed it, fails with `Unpublished`."""
+        if self._channel is None:
+            return fail(Unpublished("no connection to publish on"))
+        publish = _Mandatory(routing_key, body)
+        if mandatory:
+            self._unconfirmed.append(publish)
+        try:
+            confirmed = self._channel.basic_publish(
+                exchange, routing_key, body, properties, mandatory=mandatory
+            )
+        except AMQPError:
+            confirmed = fail()
+        confirmed.addBoth(self._settled, publish, mandatory)
+        done: Deferred[None] = confirmed
+        return done
+
+    async def stop(self) -> None:
+        """Close the connection; what is not confirmed fails."""
+        self._tasks.cancel()
+        await self._link.stop()
+
+    def _down(self) -> None:
+        self._channel = None
+
+    async def _serve(self, connection: Connection) -> None:
+        """Keep a channel open on `connection` for as long as that is open."""
+        while connection.is_open:
+            try:
+                await self._topology.ensure(connection)
+                channel = await connection.channel()
+                channel.add_on_return_callback(self._returned)
+                await channel.confirm_delivery()
+                self._channel = channel
+                log.info("rabbitmq_publishing")
+                detail = channel_trouble(await channel.on_closed)
+            except (AMQPError, TopologyMissing) as error:
+                detail = channel_trouble(error)
+            self._channel = None
+            if connection.is_open:
+                log.error("rabbitmq_not_publishing", detail=detail)
+                await deferLater(self._clock, AGAIN_SECONDS)
+
+    def _returned(self, message: Any) -> None:
+        """Remember which publish came back.
+
+        pika does not: it fails the oldest publish of the next confirm, and with a confirm of several it calls
+        a returned dead letter published.
+        """
+        for publish in self._unconfirmed:
+            if (
+                not publish.returned
+                and publish.routing_key == message.method.routing_key
+                and publish.body == message.body
+            ):
+                publish.returned = True
+                return
+
+    def _settled(self, result: object, publish: _Mandatory, mandatory: bool) -> None:
+        if mandatory:
+            self._unconfirmed.remove(publish)
+        if publish.returned:
+            # Somebody deleted the queue, or its binding; declare it again before the next try.
+            if self._channel is not None:
+                self._channel.close()
+            raise Unpublished(f"no queue takes {publish.routing_key}")
+        if isinstance(result, Failure) and not result.check(UnroutableError):
+            raise Unpublished(channel_trouble(result.value)) from result.value

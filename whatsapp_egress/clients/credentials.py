@@ -1,0 +1,165 @@
+"""Credentials kept in memory, so that the Tenant Service is asked once for many messages."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Protocol
+
+from attrs import define, field
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from whatsapp_egress.errors import CredentialsSuspended, CredentialsUnavailable, TenantNotFound
+from whatsapp_egress.policy.credentials import Credentials, Entry, Keeping, Refusal
+from whatsapp_egress.tasks import Tasks
+
+log = Logger()
+
+TRIES = 3
+"""Times the Tenant Service is asked before it counts as away (contract)."""
+
+FIRST_PAUSE = 0.25
+"""Seconds between the first two tries, doubled after that."""
+
+STALE_PAUSE = 10.0
+"""Seconds a stale entry is used before the Tenant Service, which was away, is asked again."""
+
+MOST_TENANTS = 100_000
+"""Entries kept; what was used longest ago goes first."""
+
+
+class Source(Protocol):
+    """Where they come from: `clients.tenants`."""
+
+    def fetch(self, tenant_id: str) -> Deferred[Credentials]:
+        """Fails with `TenantNotFound`, `CredentialsSuspended` or `CredentialsUnavailable`."""
+
+
+@define(eq=False)
+class _Tenant:
+    """What is known of one tenant, and who waits to learn more."""
+
+    entry: Entry | None = None
+    refusal: Refusal | None = None
+    refused_token: str | None = field(default=None, repr=False)
+    asking: bool = False
+    away_until: float = 0.0
+    """While the Tenant Service is away a usable entry is good enough until then."""
+    waiting: list[Deferred[Credentials]] = field(factory=list)
+
+
+@define
+class CredentialCache:
+    """One fetch at a time per tenant, however many messages wait for it.
+
+    `now` gives seconds since the epoch. `learned` is told every token, so that no log ever shows it.
+    """
+
+    _source: Source
+    _keeping: Keeping
+    _clock: IReactorTime
+    _now: Callable[[], float]
+    _jitter: Callable[[], float]
+    _learned: Callable[[str], None]
+    _tenants: OrderedDict[str, _Tenant] = field(factory=OrderedDict, init=False)
+    _tasks: Tasks = field(factory=Tasks, init=False)
+
+    def get(self, tenant_id: str) -> Deferred[Credentials]:
+        """Fails with `TenantNotFound`, `CredentialsSuspended` or `CredentialsUnavailable`."""
+        now = self._now()
+        tenant = self._tenant(tenant_id)
+        entry, refusal = tenant.entry, tenant.refusal
+        if entry and (
+            entry.fresh(self._keeping, now) or (now < tenant.away_until and entry.usable(self._keeping, now))
+        ):
+            return succeed(entry.credentials)
+        if refusal and now < refusal.until:
+            return fail(refusal.error)
+        waiter: Deferred[Credentials] = Deferred(tenant.waiting.remove)
+        tenant.waiting.append(waiter)
+        if not tenant.asking:
+            tenant.asking = True
+            self._tasks.own(self._ask(tenant_id, tenant))
+        return waiter
+
+    def drop(self, tenant_id: str, token: str) -> None:
+        """Meta refused `token`: fetch anew, unless it was replaced already or has just been confirmed."""
+        tenant = self._tenant(tenant_id)
+        entry = tenant.entry
+        if entry and entry.credentials.token == token and entry.droppable(self._keeping, self._now()):
+            tenant.entry = None
+            tenant.refused_token = token
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._tasks.cancel()
+
+    def _tenant(self, tenant_id: str) -> _Tenant:
+        tenant = self._tenants.get(tenant_id)
+        if tenant is None:
+            tenant = self._tenants[tenant_id] = _Tenant()
+            if len(self._tenants) > MOST_TENANTS:
+                oldest = next(iter(self._tenants))
+                if not self._tenants[oldest].asking:
+                    del self._tenants[oldest]
+        self._tenants.move_to_end(tenant_id)
+        return tenant
+
+    async def _ask(self, tenant_id: str, tenant: _Tenant) -> None:
+        """Fetch, and tell those who wait; they wait no longer than it takes to know of a usable entry."""
+        try:
+            for tried in range(TRIES):
+                try:
+                    credentials = await self._source.fetch(tenant_id)
+                except CredentialsUnavailable as error:
+                    self._away(tenant_id, tenant, error)
+                    if tried + 1 == TRIES:
+                        _tell(tenant, Failure(error))
+                    else:
+                        await deferLater(self._clock, FIRST_PAUSE * 2**tried * (1 + self._jitter()))
+                else:
+                    self._keep(tenant, credentials)
+                    return
+        except (TenantNotFound, CredentialsSuspended) as error:
+            log.warn(
+                "credential_fetch_failed", tenantId=tenant_id, reason=type(error).__name__, detail=str(error)
+            )
+            tenant.entry = None
+            tenant.refusal = Refusal(error, self._now() + self._keeping.negative)
+            _tell(tenant, Failure(error))
+        finally:
+            tenant.asking = False
+            # Without an answer by now we were stopped, or failed by our own fault: nobody is left waiting.
+            _tell(tenant, Failure(CredentialsUnavailable("cut_off", "the fetch was broken off")))
+
+    def _away(self, tenant_id: str, tenant: _Tenant, error: CredentialsUnavailable) -> None:
+        now = self._now()
+        usable = tenant.entry is not None and tenant.entry.usable(self._keeping, now)
+        log.error(
+            "credential_fetch_failed",
+            tenantId=tenant_id,
+            reason=error.reason,
+            detail=str(error),
+            staleUsed=usable,
+        )
+        if usable and tenant.entry is not None:
+            tenant.away_until = now + STALE_PAUSE
+            _tell(tenant, tenant.entry.credentials)
+
+    def _keep(self, tenant: _Tenant, credentials: Credentials) -> None:
+        self._learned(credentials.token)
+        same = tenant.refused_token == credentials.token
+        tenant.entry = Entry(credentials, self._now(), confirmed=same)
+        tenant.refusal = tenant.refused_token = None
+        tenant.away_until = 0.0
+        _tell(tenant, credentials)
+
+
+def _tell(tenant: _Tenant, result: Credentials | Failure) -> None:
+    waiting, tenant.waiting = tenant.waiting, []
+    for waiter in waiting:
+        waiter.callback(result)

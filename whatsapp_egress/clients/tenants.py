@@ -1,0 +1,149 @@
+"""The Tenant Service: asks for a tenant's credentials, over HTTP or in a file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from attrs import define, field
+from hyperlink import URL
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.web.http_headers import Headers
+
+from whatsapp_egress.clients.http import HttpClient
+from whatsapp_egress.errors import (
+    CredentialsSuspended,
+    CredentialsUnavailable,
+    NoReply,
+    NotConnected,
+    TenantNotFound,
+)
+from whatsapp_egress.message import seconds_of
+from whatsapp_egress.policy.credentials import Credentials
+
+_json = msgspec.json.Decoder()
+_OK, _FORBIDDEN, _NOT_FOUND = 200, 403, 404
+
+
+@define
+class TenantService:
+    """Asks over HTTP. `path` is TENANT_SERVICE_CREDENTIALS_PATH with `{tenantId}` in it."""
+
+    _http: HttpClient
+    _base_url: str
+    _path: str
+    _token: str | None
+    _user_agent: str
+    _now: Callable[[], float]
+
+    def fetch(self, tenant_id: str) -> Deferred[Credentials]:
+        """Fails with `TenantNotFound`, `CredentialsSuspended` or `CredentialsUnavailable`."""
+        return Deferred.fromCoroutine(self._fetch(tenant_id))
+
+    async def _fetch(self, tenant_id: str) -> Credentials:
+        # The id was checked against its pattern, in which nothing has a meaning in a URL.
+        url = URL.from_text(self._base_url.rstrip("/") + self._path.replace("{tenantId}", tenant_id))
+        headers = Headers({"Accept": ["application/json"], "User-Agent": [self._user_agent]})
+        if self._token is not None:
+            headers.setRawHeaders("Authorization", [f"Bearer {self._token}"])
+        try:
+            reply = await self._http.exchange("GET", url, headers)
+        except NotConnected as error:
+            raise CredentialsUnavailable("connect", str(error)) from error
+        except NoReply as error:
+            raise CredentialsUnavailable("no_answer", str(error)) from error
+        if reply.status == _NOT_FOUND:
+            raise TenantNotFound(tenant_id)
+        if reply.status == _FORBIDDEN:
+            raise CredentialsSuspended("the Tenant Service forbids it (HTTP 403)")
+        if reply.status != _OK:
+            raise CredentialsUnavailable(f"http_{reply.status}", f"HTTP {reply.status}")
+        if not reply.complete:
+            raise CredentialsUnavailable("junk", "HTTP 200 whose body broke off or was too large")
+        try:
+            document = _json.decode(reply.body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise CredentialsUnavailable("junk", "HTTP 200 without JSON") from error
+        return read_credentials(document, self._now())
+
+
+@define
+class TenantFile:
+    """Reads them from a JSON object, tenantId to the Tenant Service's answer, again whenever it changes."""
+
+    _path: Path
+    _now: Callable[[], float]
+    _learned: Callable[[str], None]
+    """Told every token that is given out, so that no log ever shows it."""
+    _stamp: tuple[int, int, int] | None = field(default=None, init=False)
+    _tenants: dict[str, Any] = field(factory=dict, init=False)
+
+    def get(self, tenant_id: str) -> Deferred[Credentials]:
+        """Fails with `TenantNotFound`, `CredentialsSuspended` or `CredentialsUnavailable`."""
+        try:
+            self._read_if_changed()
+            if tenant_id not in self._tenants:
+                raise TenantNotFound(tenant_id)
+            credentials = read_credentials(self._tenants[tenant_id], self._now())
+        except (TenantNotFound, CredentialsSuspended, CredentialsUnavailable) as error:
+            return fail(error)
+        self._learned(credentials.token)
+        return succeed(credentials)
+
+    def drop(self, tenant_id: str, token: str) -> None:
+        """There is nothing to drop: the file is what it is until somebody changes it."""
+
+    def _read_if_changed(self) -> None:
+        try:
+            status = os.stat(self._path)
+            stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
+            if stamp == self._stamp:
+                return
+            document = _json.decode(self._path.read_bytes())
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise CredentialsUnavailable("file", f"{self._path}: {type(error).__name__}") from error
+        if not isinstance(document, dict):
+            raise CredentialsUnavailable("file", f"{self._path}: not a JSON object")
+        self._stamp, self._tenants = stamp, document
+
+
+def read_credentials(document: object, now: float) -> Credentials:
+    """The Tenant Service's answer, checked. Whatever is not as agreed is junk, and never a reason to fail
+    messages: `CredentialsUnavailable`."""
+    if not isinstance(document, dict):
+        raise CredentialsUnavailable("junk", "not a JSON object")
+    status = document.get("status")
+    if status in ("suspended", "expired"):
+        raise CredentialsSuspended(f"the Tenant Service says {status}")
+    inner = document.get("credentials")
+    token = _token(inner.get("systemUserAccessToken")) if isinstance(inner, dict) else None
+    if status != "active" or not isinstance(inner, dict) or token is None:
+        raise CredentialsUnavailable("junk", "no active credentials with a token in the answer")
+    credentials = Credentials(token, _rate(inner.get("rateLimits")), _expiry(document.get("expiresAt")))
+    if credentials.expired(now):
+        raise CredentialsUnavailable("expired", "the credentials are active, but their expiresAt has passed")
+    return credentials
+
+
+def _token(value: object) -> str | None:
+    """A token that may go into a header, where a line break would begin another one."""
+    if isinstance(value, str) and value.isascii() and value.isprintable() and value.split() == [value]:
+        return value
+    return None
+
+
+def _rate(limits: object) -> float | None:
+    rate = limits.get("messagesPerSecond") if isinstance(limits, dict) else None
+    return float(rate) if isinstance(rate, (int, float)) and not isinstance(rate, bool) and rate > 0 else None
+
+
+def _expiry(value: object) -> float | None:
+    if value is None:
+        return None
+    try:
+        return seconds_of(value)  # type: ignore[arg-type]  # what is no text raises, too
+    except (TypeError, ValueError, OverflowError) as error:
+        raise CredentialsUnavailable("junk", "expiresAt is not an ISO 8601 time") from error

@@ -1,0 +1,31 @@
+"""What can go wrong between the rooms, each with its meaning."""
+
+from __future__ import annotations
+
+
+class Unpublished(Exception):
+    """The broker did not confirm a publish: no connection, refused, or returned as unroutable."""
+
+
+class TenantNotFound(Exception):
+    """The Tenant Service does not know the tenant."""
+
+
+class CredentialsSuspended(Exception):
+    """The tenant may not send: forbidden, suspended or expired. The text says which, in one line."""
+
+
+class CredentialsUnavailable(Exception):
+    """There was no usable answer about a tenant; a later try may bring one. `reason` is one word."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class NotConnected(Exception):
+    """No byte of the request was written: name lookup, connecting or the TLS handshake failed."""
+
+
+class NoReply(Exception):
+    """The request was written, in part at least, and the answer's headers never came."""

@@ -1,0 +1,90 @@
+"""What happens to messages, as log events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import define
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from whatsapp_egress.pipeline.job import Job, Parcel
+from whatsapp_egress.policy.table import ErrorClass
+from whatsapp_egress.policy.verdict import Dead, Fault, Scope, Sent, Wait
+
+log = Logger()
+
+
+@define
+class Journal:
+    """An `Observer` that writes the log."""
+
+    _clock: IReactorTime
+
+    def consumed(self, parcel: Parcel) -> None:
+        log.debug("message_consumed", **_about(parcel), redelivered=parcel.delivery.redelivered)
+
+    def faulted(self, job: Job, fault: Fault, seconds: float) -> None:
+        event = "meta_api_auth_error" if fault.error_class is ErrorClass.AUTH else "meta_api_error"
+        log.warn(event, **_about(job), **_of(fault), duration=_ms(seconds))
+
+    def retrying(self, job: Job, fault: Fault, delay: float) -> None:
+        log.info("message_retry", **_about(job), **_of(fault), delay=_ms(delay))
+
+    def waiting(self, job: Job, wait: Wait, delay: float) -> None:
+        # A tenant that waits for its credentials is told of by `credential_fetch_failed`.
+        if wait.fault.error_class is not None:
+            scope = "recipient" if wait.scope is Scope.RECIPIENT else wait.scope.value
+            log.warn("rate_limit_exceeded", **_about(job), **_of(wait.fault), scope=scope, delay=_ms(delay))
+
+    def delivered(self, parcel: Parcel, sent: Sent) -> None:
+        log.info(
+            "message_delivered",
+            **_about(parcel),
+            wamid=sent.wamid,
+            duration=_ms(self._clock.seconds() - parcel.received),
+        )
+
+    def dead_lettered(self, parcel: Parcel, dead: Dead) -> None:
+        fields = _of(dead.fault) if dead.fault else {}
+        fields |= {"reason": dead.reason.value, "detail": dead.detail}
+        log.warn(
+            "message_dead_lettered",
+            **_about(parcel),
+            **fields,
+            duration=_ms(self._clock.seconds() - parcel.received),
+        )
+
+    def unpublished(self, parcel: Parcel, what: str, cause: str) -> None:
+        log.error("message_unpublished", **_about(parcel), what=what, detail=cause)
+
+    def unsettled(self, parcel: Parcel) -> None:
+        log.warn("message_unsettled", **_about(parcel))
+
+    def recalled(self, parcel: Parcel) -> None:
+        log.info("message_recalled", **_about(parcel))
+
+
+def _about(parcel: Parcel) -> dict[str, Any]:
+    identity = parcel.identity
+    return {
+        "tenantId": identity.tenant_id,
+        "phoneNumberId": identity.phone_number_id,
+        "internalId": identity.internal_id,
+        "retryCount": parcel.attempts,
+    }
+
+
+def _of(fault: Fault) -> dict[str, Any]:
+    fields = {
+        "errorCode": fault.code,
+        "errorSubcode": fault.subcode,
+        "fbtrace": fault.fbtrace_id,
+        "httpStatus": fault.http_status,
+        "detail": fault.detail,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 1)

@@ -1,0 +1,93 @@
+"""One attempt to send one message: credentials, request, answer, verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from attrs import define
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from whatsapp_egress.errors import CredentialsSuspended, CredentialsUnavailable, TenantNotFound
+from whatsapp_egress.pipeline.job import Job
+from whatsapp_egress.pipeline.observer import Observer
+from whatsapp_egress.policy.credentials import Credentials
+from whatsapp_egress.policy.table import ErrorTable
+from whatsapp_egress.policy.verdict import (
+    Dead,
+    Exchange,
+    Fault,
+    History,
+    Patience,
+    Reason,
+    Retry,
+    Scope,
+    Verdict,
+    Wait,
+    judge,
+)
+
+CREDENTIALS_WAIT, LONGEST_CREDENTIALS_WAIT = 5.0, 30.0
+"""Seconds a tenant waits when its credentials can't be had; each try asks three times."""
+
+
+class CredentialSource(Protocol):
+    """Where credentials come from; `clients.credentials` provides it."""
+
+    def get(self, tenant_id: str) -> Deferred[Credentials]:
+        """Fails with `TenantNotFound`, `CredentialsSuspended` or `CredentialsUnavailable`."""
+
+    def drop(self, tenant_id: str, token: str) -> None:
+        """Meta refused `token`: fetch anew, unless it was replaced already."""
+
+
+class Graph(Protocol):
+    """Where messages go; `clients.graph` provides it."""
+
+    def send(self, phone_number_id: str, token: str, payload: bytes) -> Deferred[Exchange]:
+        """One POST; every way an exchange can end is an `Exchange`, none a failure."""
+
+
+@define
+class Attempt:
+    """Makes attempts. `learned` is told a tenant's messages per second as soon as they are known."""
+
+    _credentials: CredentialSource
+    _graph: Graph
+    _table: ErrorTable
+    _patience: Patience
+    _learned: Callable[[str, float | None], None]
+    _observer: Observer
+    _clock: IReactorTime
+
+    async def __call__(self, job: Job) -> Verdict:
+        """Try `job` once, and count it when the try was its own."""
+        tenant_id = job.message.tenant_id
+        try:
+            credentials = await self._credentials.get(tenant_id)
+        except TenantNotFound:
+            return Dead(Reason.TENANT_NOT_FOUND, "the Tenant Service does not know this tenant")
+        except CredentialsSuspended as error:
+            return Dead(Reason.CREDENTIALS_SUSPENDED, str(error))
+        except CredentialsUnavailable as error:
+            fault = Fault(f"no credentials: {error}")
+            return Wait(fault, Scope.TENANT, CREDENTIALS_WAIT, LONGEST_CREDENTIALS_WAIT)
+        self._learned(tenant_id, credentials.messages_per_second)
+
+        began = self._clock.seconds()
+        job.attempts += 1
+        exchange = await self._graph.send(job.message.phone_number_id, credentials.token, job.message.payload)
+        history = History(job.attempts, job.reauthorized, job.repeated)
+        verdict = judge(exchange, self._table, history, self._patience)
+
+        if isinstance(verdict, (Retry, Wait, Dead)) and verdict.fault:
+            self._observer.faulted(job, verdict.fault, self._clock.seconds() - began)
+        if isinstance(verdict, Wait):
+            job.attempts -= 1
+        elif isinstance(verdict, Retry):
+            job.repeated = True
+            if verdict.reauthorize:
+                job.reauthorized = True
+                self._credentials.drop(tenant_id, credentials.token)
+        return verdict

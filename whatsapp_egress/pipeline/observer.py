@@ -1,0 +1,39 @@
+"""What the pipeline tells those who watch it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from whatsapp_egress.pipeline.job import Job, Parcel
+from whatsapp_egress.policy.verdict import Dead, Fault, Sent, Wait
+
+
+class Observer(Protocol):
+    """Small calls, made as things happen; an observer changes nothing and raises nothing."""
+
+    def consumed(self, parcel: Parcel) -> None:
+        """A delivery came in."""
+
+    def faulted(self, job: Job, fault: Fault, seconds: float) -> None:
+        """Meta said no, or nothing, after `seconds`."""
+
+    def retrying(self, job: Job, fault: Fault, delay: float) -> None:
+        """`job` will be tried again in `delay` seconds."""
+
+    def waiting(self, job: Job, wait: Wait, delay: float) -> None:
+        """A throttle, or credentials that can't be had, hold `job` and its like for `delay` seconds."""
+
+    def delivered(self, parcel: Parcel, sent: Sent) -> None:
+        """Meta took it."""
+
+    def dead_lettered(self, parcel: Parcel, dead: Dead) -> None:
+        """It is safe in the dead-letter queue."""
+
+    def unpublished(self, parcel: Parcel, what: str, cause: str) -> None:
+        """The broker did not confirm `what` (dead letter or event) of `parcel`."""
+
+    def unsettled(self, parcel: Parcel) -> None:
+        """The delivery's channel went away before the ack; the broker delivers it again."""
+
+    def recalled(self, parcel: Parcel) -> None:
+        """A redelivery was recognised: its message is in hand already, or ended."""

@@ -1,0 +1,40 @@
+"""How long to wait before the next try; all times in seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+LONGEST_RETRY = 60.0
+"""Cap of the wait between attempts and between connections (contract)."""
+
+LONGEST_THROTTLE = 600.0
+SHORTEST_PAIR, LONGEST_PAIR = 6.0, 900.0
+"""Meta: pair rate limit, one message per 6 s; 4^n s to 15 min (contract)."""
+
+_MAX_EXPONENT = 30  # keeps 2**n a small number; every cap is reached long before
+
+
+def retry(n: int, base: float, jitter: Callable[[], float]) -> float:
+    """Before attempt `n`+2: min(base * 2^n, 60) + jitter() with jitter in 0..1 s."""
+    return min(base * 2.0 ** min(n, _MAX_EXPONENT), LONGEST_RETRY) + jitter()
+
+
+def throttle(n: int, first: float, longest: float = LONGEST_THROTTLE) -> float:
+    """After the `n`+1st throttle in a row: doubled from `first` up to `longest`, or six times `first`."""
+    return min(first * 2.0 ** min(n, _MAX_EXPONENT), max(longest, 6 * first))
+
+
+def pair(n: int) -> float:
+    """After the `n`+1st pair throttle in a row: 4^n, at least 6 s and at most 15 min."""
+    return min(max(4.0 ** min(n, _MAX_EXPONENT), SHORTEST_PAIR), LONGEST_PAIR)
+
+
+def reconnect(failures: int, base: float, jitter: Callable[[], float]) -> float:
+    """Before connecting again after `failures` failed tries in a row: at once, then base * 2^n up to 60 s.
+
+    The jitter takes away up to a tenth, so that workers that lost the same broker do not come back together.
+    """
+    if failures == 0:
+        return 0.0
+    longest = min(base * 2.0 ** min(failures - 1, _MAX_EXPONENT), LONGEST_RETRY)
+    return longest * (1 - jitter() / 10)

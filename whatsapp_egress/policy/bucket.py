@@ -1,0 +1,98 @@
+"""A token bucket: how fast one phone number may send."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+log = Logger()
+
+BURST_INTERVALS = 2
+"""Refill intervals' worth a full bucket holds: one that the tick brings, one against a tick that is late.
+
+More would let a quiet sender exceed its rate by the surplus; two of 100 ms are 4% over 5 s."""
+
+
+class Bucket:
+    """Gives `rate` tokens a second, a whole one a message.
+
+    A `LoopingCall` fills it while it is not full, with what the time that really passed is worth, and calls
+    `on_refill` after each tick; a full bucket has no timer.
+    """
+
+    def __init__(
+        self, rate: float, interval: float, clock: IReactorTime, on_refill: Callable[[], None]
+    ) -> None:
+        self._interval = interval
+        self._clock = clock
+        self._on_refill = on_refill
+        self._rate = rate
+        self._tokens = self.capacity
+        self._filled_at = clock.seconds()
+        self._refill = LoopingCall(self._tick)
+        self._refill.clock = clock
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second."""
+        return self._rate
+
+    @property
+    def capacity(self) -> float:
+        """Tokens a full bucket holds, one at the least."""
+        return max(1.0, self._rate * self._interval * BURST_INTERVALS)
+
+    @property
+    def available(self) -> float:
+        """Tokens there now."""
+        return self._tokens
+
+    @property
+    def full(self) -> bool:
+        """Whether it is full, and so costs nothing."""
+        return not self._refill.running
+
+    def change_rate(self, rate: float) -> None:
+        """Give `rate` tokens a second from now on; a bucket that was half full stays half full."""
+        if rate == self._rate:
+            return
+        self._fill()
+        part = self._tokens / self.capacity
+        self._rate = rate
+        self._tokens = part * self.capacity
+
+    def take(self) -> bool:
+        """Take one token; False when there is none."""
+        if self._tokens < 1:
+            return False
+        if self.full:
+            self._filled_at = self._clock.seconds()
+        self._tokens -= 1
+        self._start()
+        return True
+
+    def stop(self) -> None:
+        """Stop filling, for good."""
+        if self._refill.running:
+            self._refill.stop()
+
+    def _start(self) -> None:
+        if not self._refill.running:
+            self._refill.start(self._interval, now=False).addErrback(
+                lambda failure: log.failure("bucket_refill_failed", failure)
+            )
+
+    def _fill(self) -> None:
+        now = self._clock.seconds()
+        # A clock that was set back gives nothing, rather than taking tokens away.
+        self._tokens = min(self.capacity, self._tokens + max(0.0, now - self._filled_at) * self._rate)
+        self._filled_at = now
+
+    def _tick(self) -> None:
+        self._fill()
+        if self._tokens >= self.capacity:
+            self._refill.stop()
+        self._on_refill()

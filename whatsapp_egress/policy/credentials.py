@@ -1,0 +1,64 @@
+"""How long credentials may be used, and when it is time to ask for them again; all times in seconds."""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+
+@frozen
+class Credentials:
+    """What it takes to send for a tenant.
+
+    `messages_per_second` is the tenant's limit per phone number, None where the Tenant Service names none;
+    `expires_at` is in seconds since the epoch.
+    """
+
+    token: str = field(repr=False)
+    messages_per_second: float | None = None
+    expires_at: float | None = None
+
+    def expired(self, now: float) -> bool:
+        """Whether `expiresAt` has passed."""
+        return self.expires_at is not None and now >= self.expires_at
+
+
+@frozen
+class Keeping:
+    """CREDENTIAL_CACHE_TTL, CREDENTIAL_STALE_TTL and CREDENTIAL_NEGATIVE_TTL."""
+
+    fresh: float = 900.0
+    stale: float = 3600.0
+    negative: float = 30.0
+
+
+@frozen
+class Entry:
+    """Credentials as fetched. `confirmed`: Meta had refused the token, and asking again brought the same."""
+
+    credentials: Credentials
+    fetched_at: float
+    confirmed: bool = False
+
+    def fresh(self, keeping: Keeping, now: float) -> bool:
+        """Use it without asking."""
+        return now - self.fetched_at < keeping.fresh and not self.credentials.expired(now)
+
+    def usable(self, keeping: Keeping, now: float) -> bool:
+        """Use it while the Tenant Service can't be asked."""
+        return now - self.fetched_at < keeping.stale and not self.credentials.expired(now)
+
+    def droppable(self, keeping: Keeping, now: float) -> bool:
+        """Whether Meta's refusal of its token is news.
+
+        A token that came back the same after a refusal is asked for again only every now and then: every
+        message of the tenant is refused, and each would ask the Tenant Service once more.
+        """
+        return not self.confirmed or now - self.fetched_at >= keeping.negative
+
+
+@frozen
+class Refusal:
+    """The Tenant Service's no, as an exception to raise again, until `until`."""
+
+    error: Exception
+    until: float

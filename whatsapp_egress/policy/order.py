@@ -1,0 +1,119 @@
+"""Whose turn it is within one sender: priority, then first come, one message at a time per recipient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from heapq import heapify, heappop, heappush
+from itertools import count
+from typing import Generic, TypeVar
+
+from attrs import define, field
+
+T = TypeVar("T")
+Rank = tuple[int, int]
+"""Smaller goes first: (-priority, when it came)."""
+
+
+@define(eq=False)
+class _Conversation(Generic[T]):
+    """The messages to one recipient.
+
+    `head` was begun and keeps its place until it is done; `ready` is the rank under which the conversation
+    stands in line, None while its head is out (taken, or held for another try).
+    """
+
+    key: Hashable
+    waiting: list[tuple[Rank, T]] = field(factory=list)
+    head: tuple[Rank, T] | None = None
+    ready: Rank | None = None
+
+
+class Order(Generic[T]):
+    """The messages of one sender that are not done.
+
+    An item is added, taken by `next`, and then either `done`, or `release`d when it may be tried again.
+    Between `next` and `done` nothing else of its conversation is given out. A key of None stands for no
+    conversation: such an item waits for nobody.
+    """
+
+    def __init__(self) -> None:
+        self._came = count()
+        self._conversations: dict[Hashable, _Conversation[T]] = {}
+        self._out: dict[int, _Conversation[T]] = {}
+        # Entries whose rank is no longer their conversation's are stale and skipped; the second number
+        # keeps the heap from comparing conversations.
+        self._line: list[tuple[Rank, int, _Conversation[T]]] = []
+        self._size = 0
+
+    def __len__(self) -> int:
+        """How many were added and are not done."""
+        return self._size
+
+    def add(self, item: T, key: Hashable | None, priority: int) -> None:
+        """Put `item` in line; a higher `priority` goes first."""
+        key = object() if key is None else key
+        conversation = self._conversations.get(key)
+        if conversation is None:
+            conversation = self._conversations[key] = _Conversation(key)
+        heappush(conversation.waiting, ((-priority, next(self._came)), item))
+        self._size += 1
+        if conversation.head is None:
+            self._stand_in_line(conversation, conversation.waiting[0][0])
+
+    def peek(self) -> Rank | None:
+        """The rank of what `next` would give; None when nothing is ready."""
+        while self._line and self._line[0][2].ready != self._line[0][0]:
+            heappop(self._line)
+        return self._line[0][0] if self._line else None
+
+    def next(self) -> T | None:
+        """Take the item whose turn it is; None when nothing is ready."""
+        if self.peek() is None:
+            return None
+        conversation = heappop(self._line)[2]
+        conversation.ready = None
+        if conversation.head is None:
+            conversation.head = heappop(conversation.waiting)
+        item = conversation.head[1]
+        self._out[id(item)] = conversation
+        return item
+
+    def release(self, item: T) -> None:
+        """Let a taken item be taken again, at its old place and before the rest of its conversation."""
+        conversation = self._out.pop(id(item))
+        if conversation.head is not None:
+            self._stand_in_line(conversation, conversation.head[0])
+
+    def done(self, item: T) -> None:
+        """Take a taken item out; its conversation goes on."""
+        conversation = self._out.pop(id(item))
+        conversation.head = None
+        self._size -= 1
+        self._go_on(conversation)
+
+    def discard(self, unwanted: Callable[[T], bool]) -> list[T]:
+        """Take out the `unwanted` among the items that are not taken, and return them."""
+        gone: list[T] = []
+        for conversation in list(self._conversations.values()):
+            if conversation.ready is not None and conversation.head and unwanted(conversation.head[1]):
+                gone.append(conversation.head[1])
+                conversation.head = None
+            gone += [item for _, item in conversation.waiting if unwanted(item)]
+            conversation.waiting = [entry for entry in conversation.waiting if not unwanted(entry[1])]
+            heapify(conversation.waiting)
+            if conversation.head is None:
+                self._go_on(conversation)
+        self._size -= len(gone)
+        return gone
+
+    def _go_on(self, conversation: _Conversation[T]) -> None:
+        if conversation.waiting:
+            self._stand_in_line(conversation, conversation.waiting[0][0])
+        else:
+            conversation.ready = None
+            del self._conversations[conversation.key]
+
+    def _stand_in_line(self, conversation: _Conversation[T], rank: Rank) -> None:
+        if conversation.ready != rank:
+            conversation.ready = rank
+            heappush(self._line, (rank, next(self._came), conversation))
