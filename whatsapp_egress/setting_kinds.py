@@ -140,7 +140,7 @@ def certificates() -> Kind[Path]:
     def read(text: str) -> Path:
         path = Path(text)
         try:
-            pem = path.read_bytes().decode("ascii", "replace")
+            pem = path.read_bytes().decode("ascii", "ignore")
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not a path"
             raise Unfit(f"It can't be read: {reason}.") from error

@@ -17,6 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
+from whatsapp_egress.clients.broker.consumer import RabbitDelivery
 from whatsapp_egress.observe.redaction import Redactor
 from whatsapp_egress.sandbox.rabbitmq import PrivateBroker, TlsFiles
 from whatsapp_egress.sandbox.server import Sandbox
@@ -62,6 +63,7 @@ class Publisher:
         self.connection = pika.BlockingConnection(parameters)
         self.channel = self.connection.channel()
         self.channel.confirm_delivery()
+        self.published = 0
 
     def clean(self) -> None:
         for queue in ("outbound-processed", "outbound-failed"):
@@ -83,6 +85,7 @@ class Publisher:
             properties or pika.BasicProperties(delivery_mode=2),
             mandatory=True,
         )
+        self.published += 1
 
     def depth(self, queue: str) -> int:
         return int(self.channel.queue_declare(queue, passive=True).method.message_count)
@@ -132,6 +135,8 @@ class World(TestCase):
         self.sandbox = Sandbox(reactor)
         self.sandbox.startService()
         self.addCleanup(self.sandbox.stopService)
+        self.acked = 0
+        self.patch(RabbitDelivery, "ack", self._counting(RabbitDelivery.ack))
         self.log: list[dict[str, Any]] = []
         globalLogPublisher.addObserver(self.log.append)
         self.addCleanup(globalLogPublisher.removeObserver, self.log.append)
@@ -169,15 +174,17 @@ class World(TestCase):
                 self.fail(f"never came true: {what}; log: {self.events()[-15:]}")
             await deferLater(reactor, 0.01)
 
-    async def until_drained(self, queue: str = "outbound-processed") -> None:
-        """Until nothing of the queue is ready or unacknowledged: seen by the gateway's own hands."""
-        await self.until(
-            lambda: self.upstream.depth(queue) == 0 and self.unsettled() == 0, f"{queue} is empty"
-        )
+    def _counting(self, ack: Callable[[RabbitDelivery], bool]) -> Callable[[RabbitDelivery], bool]:
+        def counted(delivery: RabbitDelivery) -> bool:
+            done = ack(delivery)
+            self.acked += done
+            return done
 
-    def unsettled(self) -> int:
-        assert self.gateway is not None
-        return len(self.gateway.parts.recent)
+        return counted
+
+    async def until_settled(self) -> None:
+        """Until every message that was published is acknowledged."""
+        await self.until(lambda: self.acked == self.upstream.published, "all is settled")
 
     def sent(self) -> list[Any]:
         """What the Graph API accepted."""

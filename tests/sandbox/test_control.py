@@ -178,3 +178,11 @@ class SeenTests(SandboxTestCase):
         response = await self.client.get(f"{self.sandbox.graph_url}/_control/summary")
 
         assert (await response.json())["requests"] == 0
+
+    async def test_a_method_that_makes_no_sense_is_405(self):
+        for path in ("behaviour", "behaviour/1", "tenants", "tenants/acme", "tenants/*"):
+            assert (await self.control("POST", path))[0] == 405, path
+
+    async def test_an_empty_document_changes_nothing(self):
+        assert (await self.control("PATCH", "tenants/acme"))[0] == 200
+        assert self.sandbox.tenants.get("acme") == self.acme

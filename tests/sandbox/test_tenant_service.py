@@ -14,6 +14,7 @@ class CredentialsTests(SandboxTestCase):
         status, body = await self.fetch()
 
         validated = body.pop("lastValidated")
+        assert isinstance(body["credentials"]["rateLimits"]["messagesPerSecond"], int)
         assert validated.endswith("Z")
         assert (status, body) == (
             200,

@@ -15,8 +15,8 @@ _IN_TEXT = re.compile(
     r"wamid\.[A-Za-z0-9+/=_-]+"
     r"|\b[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}\b"
     r"|\b0x[0-9A-Fa-f]+"
-    # ... 8 to 15 digits in a row are one, whatever stands around them, ...
-    r"|(?P<plain>\+?(?<![0-9])[0-9]{8,15}(?![0-9]))"
+    # ... 8 to 15 digits in a row are one, but for a fraction, ...
+    r"|(?P<plain>\+?(?<![0-9])(?<![0-9]\.)[0-9]{8,15}(?![0-9]))"
     # ... and so are groups of them behind a plus.
     r"|(?P<grouped>\+[0-9](?:[ ().-]{0,3}[0-9]){7,14}(?![0-9]))"
 )

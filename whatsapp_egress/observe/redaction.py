@@ -57,6 +57,10 @@ def is_secret_name(name: str) -> bool:
     return any(word in bare for word in SECRET_WORDS)
 
 
+def _frozen(secrets: Iterable[str]) -> frozenset[str]:
+    return frozenset(secrets)
+
+
 @define(eq=False)
 class Redactor:
     """Knows the secrets of this process and keeps them out of text.
@@ -66,7 +70,7 @@ class Redactor:
     as part of a longer word, percent-encoded, or escaped as in a repr or in JSON.
     """
 
-    _lasting: frozenset[str] = field(converter=frozenset, factory=frozenset)
+    _lasting: frozenset[str] = field(converter=_frozen, factory=frozenset)
     _most: int = MOST_KNOWN
     _learned: OrderedDict[str, frozenset[str]] = field(factory=OrderedDict, init=False)
     _needles: Needles = field(factory=Needles, init=False)
@@ -112,7 +116,7 @@ class Redactor:
         return text
 
     def reach(self) -> int:
-        """How far a secret that is known can stretch, in characters: cut no text closer before it is clean."""
+        """The length of the longest secret that is known: text is not to be cut closer before it is clean."""
         return self._needles.longest()
 
 

@@ -110,9 +110,8 @@ class Presenter:
     def field(self, name: str, value: object) -> object:
         """Return `value`, of a field called `name`, as something JSON has."""
         rule = rule_of(name)
-        if type(value) is str:
-            if rule is not Rule.SECRET and rule is not Rule.COUNT:
-                return self._text(value, rule)
+        if type(value) is str and rule is not Rule.SECRET and rule is not Rule.COUNT:
+            return self._text(value, rule)
         return self._value(value, rule, 0, _Room())
 
     def text(self, text: str) -> str:

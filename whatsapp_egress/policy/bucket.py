@@ -53,7 +53,7 @@ class Bucket:
     @property
     def full(self) -> bool:
         """Whether it is full, and so costs nothing."""
-        return not self._refill.running
+        return self._tokens >= self.capacity
 
     def change_rate(self, rate: float) -> None:
         """Give `rate` tokens a second from now on; a bucket that was half full stays half full."""
@@ -68,7 +68,7 @@ class Bucket:
         """Take one token; False when there is none."""
         if self._tokens < 1:
             return False
-        if self.full:
+        if not self._refill.running:
             self._filled_at = self._clock.seconds()
         self._tokens -= 1
         self._start()
@@ -93,6 +93,7 @@ class Bucket:
 
     def _tick(self) -> None:
         self._fill()
-        if self._tokens >= self.capacity:
-            self._refill.stop()
         self._on_refill()
+        # Only now, for what was called may have taken tokens, or stopped us for good.
+        if self.full:
+            self.stop()

@@ -5,20 +5,19 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import quote
 
 import pika
 from attrs import define
 
+from whatsapp_egress.sandbox.children import Child
 from whatsapp_egress.sandbox.rabbitmq_node import (
     HOST,
     MEMORY_LIMIT,
@@ -37,12 +36,6 @@ STOP_TIMEOUT = 30.0
 
 _PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 _METHOD_FRAME = b"\x01"
-# Reads until its owner has gone, however it went, then ends what the owner can no longer end.
-_GUARD = (
-    'read -r _; for group in "$1" "$2"; do kill -s KILL -- "-$group"; done; [ -z "$3" ] || rm -rf -- "$3"'
-)
-
-_Process = subprocess.Popen[bytes]
 
 
 @define(eq=False)
@@ -50,17 +43,16 @@ class PrivateBroker:
     """A RabbitMQ node of one's own, on 127.0.0.1, with user guest and vhost ``/``.
 
     Made by `start`.  Its own epmd and its own ports, name and folder keep it apart from every other node of
-    the machine.  It is a context manager that closes it, and at the latest the interpreter's exit does; a
-    guard process ends the node also when its owner is killed.  Everything here blocks.
+    the machine.  It is a context manager that closes it, and at the latest the interpreter's exit does.
+    Everything here blocks.
     """
 
     _node: Node
     _server_script: Path
     _environ: Mapping[str, str]
     _owns_folder: bool
-    _epmd: _Process | None = None
-    _server: _Process | None = None
-    _guard: _Process | None = None
+    _epmd: Child | None = None
+    _server: Child | None = None
 
     @classmethod
     def start(
@@ -123,7 +115,7 @@ class PrivateBroker:
     @property
     def running(self) -> bool:
         """Whether the node's process is there."""
-        return self._server is not None and self._server.poll() is None
+        return self._server is not None and self._server.running
 
     def settings(self) -> dict[str, str]:
         """Return the environment variables that lead the gateway to this broker."""
@@ -139,32 +131,29 @@ class PrivateBroker:
         """Start the stopped or killed node on the same ports and data; return when it takes connections."""
         if self.running:
             return
-        self._end_processes()
+        self.kill()
+        environment = self._node.environment(self._environ)
         epmd = [find_epmd(self._environ), "-port", str(self._node.epmd.number)]
         with (self.folder / "startup.log").open("ab") as output:
-            self._epmd = self._spawn(epmd, output)
+            self._epmd = Child.start(epmd, environment, output)
             self._wait_until(self._epmd, lambda: _accepts(self._node.epmd.number), "epmd")
-            self._server = self._spawn([str(self._server_script)], output)
-        groups = [str(self._epmd.pid), str(self._server.pid)]
-        folder = str(self.folder) if self._owns_folder else ""
-        self._guard = self._spawn(
-            ["/bin/sh", "-c", _GUARD, "rabbitmq-guard", *groups, folder],
-            subprocess.DEVNULL,
-            stdin=subprocess.PIPE,
-        )
+            remove = self.folder if self._owns_folder else None
+            self._server = Child.start([str(self._server_script)], environment, output, remove)
         self._wait_until(self._server, lambda: _speaks_amqp(self.port), "RabbitMQ")
 
     def stop(self) -> None:
         """Stop the node gracefully; it is killed if that takes longer than `STOP_TIMEOUT`."""
-        if self._server is not None and self._server.poll() is None:
-            self._server.terminate()
-            with suppress(subprocess.TimeoutExpired):
-                self._server.wait(STOP_TIMEOUT)
-        self._end_processes()
+        if self._server is not None:
+            self._server.terminate(STOP_TIMEOUT)
+        self.kill()
 
     def kill(self) -> None:
         """End the node with SIGKILL, as a power cut would."""
-        self._end_processes()
+        # epmd after the node, which would start another one in its place.
+        for child in (self._server, self._epmd):
+            if child is not None:
+                child.kill()
+        self._server = self._epmd = None
 
     def close(self) -> None:
         """Stop for good: give the ports back and remove the temporary folder.  May be called twice."""
@@ -225,40 +214,16 @@ class PrivateBroker:
         finally:
             connection.close()
 
-    def _spawn(
-        self, command: Sequence[str], output: IO[bytes] | int, stdin: int = subprocess.DEVNULL
-    ) -> _Process:
-        return subprocess.Popen(
-            command,
-            env=self._node.environment(self._environ),
-            stdin=stdin,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # a Ctrl-C in the terminal is for us, not for the node
-        )
-
-    def _wait_until(self, process: _Process, ready: Callable[[], bool], name: str) -> None:
+    def _wait_until(self, child: Child, ready: Callable[[], bool], name: str) -> None:
         deadline = time.monotonic() + START_TIMEOUT
         while not ready():
-            ended = process.poll() is not None
+            ended = not child.running
             if ended or time.monotonic() > deadline:
                 said = (self.folder / "startup.log").read_text(errors="replace")[-2000:].strip()
-                self._end_processes()
+                self.kill()
                 problem = "ended while starting" if ended else f"was not ready in {START_TIMEOUT:.0f} s"
                 raise BrokerUnavailable(f"{name} {problem}. It said:\n{said}")
             time.sleep(0.05)
-
-    def _end_processes(self) -> None:
-        # epmd after the node, which would start another one in its place; the guard last.
-        for process in (self._server, self._epmd, self._guard):
-            if process is None:
-                continue
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            if process.stdin is not None:
-                process.stdin.close()
-        self._server = self._epmd = self._guard = None
 
 
 def _accepts(port: int) -> bool:

@@ -1,4 +1,4 @@
-"""What a private RabbitMQ node is started with: the scripts found, its ports, its files and its environment."""
+"""What a private RabbitMQ node is started with: scripts, ports, files and environment."""
 
 from __future__ import annotations
 

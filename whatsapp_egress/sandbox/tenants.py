@@ -1,5 +1,6 @@
 """The tenants the sandbox knows, with their credentials and what is wrong with them."""
 
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
 
@@ -29,7 +30,7 @@ class Tenant:
     phone_number_id: str
     token: str
     business_account_id: str
-    messages_per_second: float | None = 80
+    messages_per_second: int | float | None = 80
     messages_per_day: int | None = 100_000
     expires_at: str | None = None  # ISO 8601; after it the Graph API refuses the token
     status: str = "active"
@@ -121,7 +122,7 @@ class Tenants:
     _old_tokens: dict[str, str] = field(factory=dict, init=False)
     _numbers: int = field(default=0, init=False)
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Tenant]:
         return iter(self._tenants.values())
 
     def __len__(self) -> int:

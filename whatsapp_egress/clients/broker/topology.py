@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 from pika.adapters.twisted_connection import TwistedChannel
 from pika.exceptions import ChannelClosedByBroker
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 
 from whatsapp_egress.clients.broker.errors import (
@@ -36,9 +37,15 @@ class Topology:
     exchange: str
     queue: str
     queue_type: str
+    # Both connections ask for the same things at once: without turns, one could find a queue that the other
+    # has declared and not bound yet, and consume from it.
+    _turn: DeferredLock = field(factory=DeferredLock, init=False)
 
     async def ensure(self, connection: Connection) -> None:
         """See to it that all is there. Raises `TopologyMissing` when it isn't and we may not make it."""
+        await self._turn.run(lambda: Deferred.fromCoroutine(self._ensure(connection)))
+
+    async def _ensure(self, connection: Connection) -> None:
         for name in (self.exchange, DEAD_LETTER_EXCHANGE, EVENTS_EXCHANGE):
             await self._exchange(connection, name)
         await self._queue(connection, DEAD_LETTER_QUEUE, DEAD_LETTER_EXCHANGE, DEAD_LETTER_KEY, None)
