@@ -1,6 +1,8 @@
 """The settings: what the environment says, and what is said of a bad one."""
 
 import re
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -113,7 +115,9 @@ class ReadingTests(SynchronousTestCase):
         assert settings.meta_api_base_url == "http://proxy"
 
     def test_a_certificate_file_is_held_as_its_absolute_path(self) -> None:
-        path = Path(self.mktemp())
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        path = folder / "ca.pem"
         path.write_bytes("# Certificación\n".encode() + trustme.CA().cert_pem.bytes())
 
         assert read(META_API_CA_FILE=str(path)).meta_api_ca_file == path.absolute()
@@ -121,7 +125,9 @@ class ReadingTests(SynchronousTestCase):
 
 class SecretTests(SynchronousTestCase):
     def file(self, content: bytes) -> str:
-        path = Path(self.mktemp())
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        path = folder / "secret"
         path.write_bytes(content)
         return str(path)
 

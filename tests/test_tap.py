@@ -1,10 +1,13 @@
 """The twistd plugin: what it says, where it logs, how a bad start ends."""
 
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +20,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from whatsapp_egress import __version__, tap
 
-TWISTD = [sys.executable, "-m", "twisted"]
 STUB = """
 from twisted.application.service import MultiService
 from twisted.internet import defer
@@ -49,8 +51,8 @@ class Twistd(SynchronousTestCase):
     """Runs twistd with a stand-in for the service."""
 
     def setUp(self) -> None:
-        self.folder = Path(self.mktemp())
-        self.folder.mkdir()
+        self.folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.folder)
 
     def environ(self, **settings: str) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
@@ -80,6 +82,7 @@ class Twistd(SynchronousTestCase):
             capture_output=True,
             text=True,
             timeout=60,
+            check=False,
         )
 
 
@@ -189,6 +192,11 @@ def until(seen: Any) -> None:
 
 
 class InProcessTests(SynchronousTestCase):
+    def log_file(self) -> str:
+        folder = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, folder)
+        return os.path.join(folder, "x.log")
+
     def options(self, **environ: str) -> tap.Options:
         self.patch(os, "environ", {"TENANT_SERVICE_URL": "http://t", **environ})
         options = tap.Options()
@@ -213,14 +221,14 @@ class InProcessTests(SynchronousTestCase):
 
     def test_the_application_gets_the_observer(self) -> None:
         application = Application("whatsapp-egress")
-        self.made({"nodaemon": True, "logfile": self.mktemp()}).setServiceParent(application)
+        self.made({"nodaemon": True, "logfile": self.log_file()}).setServiceParent(application)
 
         assert ILogObserver.providedBy(application.getComponent(ILogObserver))
         assert self.forwarded
 
     def test_the_service_can_be_part_of_another(self) -> None:
         parent = MultiService()
-        service = self.made({"nodaemon": True, "logfile": self.mktemp()})
+        service = self.made({"nodaemon": True, "logfile": self.log_file()})
         service.setServiceParent(parent)
 
         assert list(parent) == [service]
@@ -242,10 +250,31 @@ class InProcessTests(SynchronousTestCase):
 
         assert sent == ["egress", '{"é":1}']
 
+    def test_standard_output_gets_each_line_at_once(self) -> None:
+        octets = io.BytesIO()
+        self.patch(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(octets), encoding="ascii"))
+        for twistd in ({}, {"nodaemon": True}, {"nodaemon": True, "logfile": "-"}):
+            write = tap.log_destination(twistd)
+            assert write is not None
+            write("é\n".encode())
+
+        assert octets.getvalue() == "é\né\né\n".encode()
+
+    def test_a_log_file_gets_the_octets(self) -> None:
+        path = self.log_file()
+        write = tap.log_destination({"nodaemon": True, "logfile": path})
+        assert write is not None
+        write("é\n".encode())
+
+        assert Path(path).read_text("utf-8") == "é\n"
+
+    def test_the_usage_has_the_settings(self) -> None:
+        assert "RABBITMQ_HOST" in self.options().getUsage()
+
     def test_somebody_elses_rotation_signal_is_left_alone(self) -> None:
         before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         try:
-            tap.log_destination({"nodaemon": True, "logfile": self.mktemp()})
+            tap.log_destination({"nodaemon": True, "logfile": self.log_file()})
             assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
         finally:
             signal.signal(signal.SIGUSR1, before)

@@ -171,7 +171,7 @@ class World(TestCase):
         give_up = reactor.seconds() + patience
         while not holds():
             if reactor.seconds() > give_up:
-                self.fail(f"never came true: {what}; log: {self.events()[-15:]}")
+                self.fail(f"never came true: {what}; log: {self.told()[-15:]}")
             await deferLater(reactor, 0.01)
 
     def _counting(self, ack: Callable[[RabbitDelivery], bool]) -> Callable[[RabbitDelivery], bool]:
@@ -192,6 +192,17 @@ class World(TestCase):
 
     def dead_letters(self) -> list[DeadLetter]:
         return [letter for _, letter in self.upstream.take("outbound-failed")]
+
+    def told(self) -> list[str]:
+        """The log, short, for the message of a failed test."""
+        hidden = {"log_logger", "log_level", "log_source", "log_time", "message", "time", "system", "format"}
+        return [
+            " ".join(
+                [event["log_format"] or ""]
+                + [f"{k}={v}" for k, v in event.items() if k not in hidden and not k.startswith("log_")]
+            )
+            for event in self.events()
+        ]
 
     def events(self, name: str | None = None) -> list[dict[str, Any]]:
         """Log events of ours, or those with one name."""

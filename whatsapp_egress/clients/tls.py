@@ -132,6 +132,8 @@ class _Line(Protocol):
 
 @define
 class _Lines(Factory):
+    noisy = False
+
     _factory: IProtocolFactory
     _clock: IReactorTime
     _secure: bool

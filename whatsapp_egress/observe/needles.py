@@ -93,7 +93,7 @@ class _Index:
             (start, start + length)
             for start in range(max(0, block - self.gram + 1), block + 1)
             for length in self.lengths
-            if text[start : start + length] in self.strings
+            if start + length <= len(text) and text[start : start + length] in self.strings
         ]
 
     def _grams_of(self, needle: str) -> list[str]:

@@ -1,24 +1,23 @@
-"""Sends a few hundred messages of eight tenants with different fates through the gateway, and accounts for each."""
+"""Sends messages of eight tenants with different fates through the gateway, and accounts for each one."""
 
 from __future__ import annotations
 
 import json
 import os
 import secrets
-import shutil
 import signal
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from attrs import define
 from rich.console import Console
 
 from whatsapp_egress.sandbox.demo_parts import (
-    DEAD_LETTERS,
     DemoFailed,
     GatewayProcess,
     Queues,
@@ -26,7 +25,7 @@ from whatsapp_egress.sandbox.demo_parts import (
     accepted_messages,
     without_settings,
 )
-from whatsapp_egress.sandbox.fates import Fate, the_eight
+from whatsapp_egress.sandbox.fates import Fate, internal_id_of, the_eight
 from whatsapp_egress.sandbox.ledger import Ledger
 from whatsapp_egress.sandbox.rabbitmq import BrokerUnavailable, PrivateBroker
 from whatsapp_egress.sandbox.screen import Screen
@@ -43,6 +42,12 @@ _GATEWAY_SETTINGS = {
     "SHUTDOWN_TIMEOUT": "10000",
     "HEALTH_CHECK_PORT": "0",
     "PROMETHEUS_PORT": "0",
+}
+_FURTHER = {
+    "egress.log": "what the gateway did, as JSON lines",
+    "record.json": "what arrived at the Graph API, and what it answered",
+    "dead-letters.json": "the reason of each dead letter",
+    "sandbox.log": "the sandbox's own log",
 }
 
 
@@ -92,32 +97,38 @@ class Demo:
                 self.ledger.published[internal_id] = tenant
                 self.queues.publish(tenant, body)
 
-    def _dead_letter(self, body: bytes, headers: Mapping[str, Any]) -> None:
-        self.ledger.dead_letter(_internal_id(body), str(headers.get("x-egress-reason")))
+    def _dead_letter(self, body: bytes, headers: Mapping[str, Any]) -> bool:
+        return self.ledger.dead_letter(internal_id_of(body), str(headers.get("x-egress-reason")))
 
-    def close_the_books(self) -> list[str]:
-        """Stop the gateway, count what is where, keep the record; return what is not as it should be."""
-        status = self.gateway.stop()
+    def close_the_books(self, stop: bool) -> list[str]:
+        """Count what is where and keep the record; return what is not as it should be.
+
+        With *stop* the gateway ends first, so that what it held is back in the queue.
+        """
+        status = self.gateway.stop() if stop else 0
         self.queues.look(LOOK_INTERVAL)
-        self.take_stock()
-        self.ledger.queued = {_internal_id(body) for body in self.queues.queued()}
-        faults = self.ledger.faults()
-        return faults if status == 0 else [*faults, f"the gateway ended with exit status {status}"]
-
-    def take_stock(self) -> None:
-        """Read the sandbox's record, and keep it."""
         arrivals = list(self.sandbox.arrivals())
         self.ledger.accepted(accepted_messages(iter(arrivals)))
+        self.ledger.queued = {internal_id_of(body) for body in self.queues.queued()}
         (self.folder / "record.json").write_text(json.dumps(arrivals, indent=1))
         dead = {each: reasons[0] for each, reasons in sorted(self.ledger.dead.items())}
         (self.folder / "dead-letters.json").write_text(json.dumps(dead, indent=1))
+        faults = self.ledger.faults()
+        return faults if status == 0 else [*faults, f"the gateway ended with exit status {status}"]
 
-
-def _internal_id(body: bytes) -> str:
-    try:
-        return str(json.loads(body)["metadata"]["internalId"])
-    except (ValueError, TypeError, KeyError):
-        return ""  # not one of ours
+    def tell(self, faults: list[str]) -> None:
+        """Print the tally, and where to look further."""
+        self.screen.tally(self.ledger)
+        for fault in faults:
+            self.screen.say(f"NOT AS IT SHOULD BE: {fault}")
+        if not faults:
+            self.screen.say(
+                "Every message is accounted for, none was sent twice, each fate ended as foretold."
+            )
+        self.screen.say()
+        for name, words in _FURTHER.items():
+            self.screen.say(f"  {self.folder / name!s:<24} {words}")
+        self.screen.say(f"  {'README.md, docs/':<24} how it works, how it is run, and how to play on")
 
 
 def run(
@@ -131,6 +142,7 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         screen = stack.enter_context(Screen(console))
+        screen.say("Starting RabbitMQ, sandbox and gateway ...")
         sandbox = SandboxProcess.start(folder, environ)
         stack.callback(sandbox.stop)
         environment = {
@@ -143,15 +155,88 @@ def run(
         queues = Queues.open(settings)
         stack.callback(queues.close)
         queues.refuse_if_in_use()
-        screen.say("Starting the gateway ...")
         gateway = GatewayProcess.start(folder / "egress.log", environment)
         stack.callback(gateway.stop)
         demo = Demo(screen, folder, settings, sandbox, gateway, queues, Ledger(fates))
         count = sum(len(fate.payloads) for fate in fates)
         screen.say(f"Publishing {count} messages of {len(fates)} tenants ...")
         demo.play()
+        faults = demo.close_the_books(stop=not keep)
+        demo.tell(faults)
         if keep:
-            _keep(demo)
-        faults = demo.close_the_books()
-        _tell(demo, faults)
+            _stay(demo)
+        else:
+            queues.remove_dead_letters()
     return 1 if faults else 0
+
+
+def _broker(environ: Mapping[str, str], stack: ExitStack, screen: Screen) -> dict[str, str]:
+    """Return the environment that leads to the broker: a private one, unless RABBITMQ_HOST names another."""
+    bare = without_settings(environ)
+    if environ.get("RABBITMQ_HOST"):
+        given = {name: value for name, value in environ.items() if name.startswith("RABBITMQ_")}
+        queue = given.get("RABBITMQ_QUEUE", "outbound-processed")
+        screen.say(
+            f"Using RabbitMQ at {given['RABBITMQ_HOST']}, queue {queue}; what is declared there stays."
+        )
+        return bare | given
+    broker = stack.enter_context(PrivateBroker.start(environ=bare))
+    return bare | broker.settings()
+
+
+def _stay(demo: Demo) -> None:
+    demo.queues.close()  # the dead letters are then back in their queue, to be looked at
+    settings, graph, say = demo.settings, demo.sandbox.graph_url, demo.screen.say
+    say()
+    say("It all stays up until Ctrl-C:")
+    say(f"  Graph API       {graph}")
+    say(f"  Tenant Service  {demo.sandbox.tenants_url}")
+    say(f"  gateway         {demo.gateway.health_url}/health/ready")
+    broker = f"{settings.rabbitmq_host}:{settings.rabbitmq_port}"
+    say(f"  RabbitMQ        {broker}, vhost {settings.rabbitmq_vhost}")
+    say()
+    say("To try:")
+    say(f"  tail -f {demo.folder / 'egress.log'}")
+    say(f"  curl -s {graph}/_control/summary")
+    say(f"  curl -s -X PUT {graph}/_control/behaviour/100000001 -d '{{\"failure_rate\": 0.3}}'")
+    say(f"  {_publish_command(settings, demo.folder)}")
+    with suppress(KeyboardInterrupt):
+        while demo.gateway.running:
+            time.sleep(LOOK_INTERVAL)
+        say("The gateway has ended.")
+
+
+def _publish_command(settings: Settings, folder: Path) -> str:
+    """Return a command that sends one more message; a password that is a real one is left out."""
+    fate = the_eight()[0]
+    message = folder / "message.json"
+    message.write_bytes(next(fate.messages("more"))[1])
+    password = "guest" if settings.rabbitmq_password == "guest" else "PASSWORD"  # noqa: S105
+    scheme = "amqps" if settings.rabbitmq_tls else "amqp"
+    url = (
+        f"{scheme}://{quote(settings.rabbitmq_user, safe='')}:{password}@{settings.rabbitmq_host}"
+        f":{settings.rabbitmq_port}/{quote(settings.rabbitmq_vhost, safe='')}"
+    )
+    return (
+        f'{sys.executable} -c "import pika; pika.BlockingConnection(pika.URLParameters({url!r})).channel()'
+        f".basic_publish({settings.rabbitmq_exchange!r}, 'outbound.processed.{fate.tenant}',"
+        f" open({str(message)!r}, 'rb').read())\""
+    )
+
+
+def main(environ: Mapping[str, str] = os.environ) -> int:
+    """Play the demo as the environment says, and return the exit status."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    keep = environ.get("KEEP", "") not in ("", "0")
+    try:
+        return run(the_eight(), environ, Path(".demo"), Console(), keep)
+    except (DemoFailed, BrokerUnavailable, BadSettings) as error:
+        print(f"The demo cannot be played: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted; everything is stopped.", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pika
-from attrs import define
+from attrs import define, field
 
 from whatsapp_egress.sandbox.children import Child
 from whatsapp_egress.sandbox.fates import Fate, Json
@@ -133,6 +133,11 @@ class GatewayProcess:
             return False
         return True
 
+    @property
+    def running(self) -> bool:
+        """Whether its process is there."""
+        return self._child.running
+
     def stop(self) -> int:
         """Have it drain and end; return its exit status."""
         return self._child.terminate(2 * STOP_TIMEOUT)
@@ -168,6 +173,8 @@ class Queues:
     _settings: Settings
     _connection: Any
     _channel: Any
+    _dead_letters: Any = None
+    _ours: list[int] = field(factory=list)
 
     @classmethod
     def open(cls, settings: Settings) -> Queues:
@@ -219,13 +226,24 @@ class Queues:
             mandatory=True,
         )
 
-    def on_dead_letter(self, receive: Callable[[bytes, Mapping[str, Any]], None]) -> None:
-        """Call *receive* with body and headers of each dead letter, which stays in its queue."""
-        # Never acknowledged: when the connection closes, the broker puts them all back.
-        self._connection.channel().basic_consume(
-            DEAD_LETTERS,
-            lambda _channel, _method, properties, body: receive(body, properties.headers or {}),
-        )
+    def on_dead_letter(self, receive: Callable[[bytes, Mapping[str, Any]], bool]) -> None:
+        """Call *receive* with body and headers of each dead letter; what it returns says whether it is ours.
+
+        They all stay in their queue until `remove_dead_letters`.
+        """
+
+        def received(_channel: Any, method: Any, properties: Any, body: bytes) -> None:
+            if receive(body, properties.headers or {}):
+                self._ours.append(method.delivery_tag)
+
+        self._dead_letters = self._connection.channel()
+        self._dead_letters.basic_consume(DEAD_LETTERS, received)
+
+    def remove_dead_letters(self) -> None:
+        """Take those that are ours out of their queue; the broker puts the others back."""
+        for tag in self._ours:
+            self._dead_letters.basic_ack(tag)
+        self._ours.clear()
 
     def look(self, seconds: float) -> None:
         """Take in what arrives during *seconds*."""
@@ -234,7 +252,7 @@ class Queues:
     def queued(self) -> list[bytes]:
         """Return what is in the queue; it stays there."""
         channel = self._connection.channel()
-        bodies = []
+        bodies: list[bytes] = []
         while True:
             method, _, body = channel.basic_get(self._settings.rabbitmq_queue)
             if method is None:

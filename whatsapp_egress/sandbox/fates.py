@@ -49,6 +49,14 @@ class Fate:
             yield internal_id, json.dumps({"metadata": metadata, "wabaPayload": marked}).encode()
 
 
+def internal_id_of(body: bytes) -> str:
+    """Return the id of a message in the queue, or an empty string where it has none."""
+    try:
+        return str(json.loads(body)["metadata"]["internalId"])
+    except (ValueError, TypeError, KeyError):
+        return ""
+
+
 def _message(to: str, kind: str, content: Json) -> Json:
     return {"messaging_product": "whatsapp", "to": to, "type": kind, kind: content}
 
@@ -69,9 +77,7 @@ def _assorted(count: int) -> list[Json]:
         ("location", {"latitude": 52.5, "longitude": 13.4, "name": "Shop"}),
         ("document", {"link": "https://example.com/invoice.pdf", "filename": "invoice.pdf"}),
     ]
-    return [
-        _message(cards.ordinary(number), *contents[number % len(contents)]) for number in range(count)
-    ]
+    return [_message(cards.ordinary(number), *contents[number % len(contents)]) for number in range(count)]
 
 
 def the_eight() -> list[Fate]:

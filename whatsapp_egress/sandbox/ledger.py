@@ -47,10 +47,12 @@ class Ledger:
     dead: dict[str, list[str]] = field(factory=dict)  # to the reasons
     queued: set[str] = field(factory=set)
 
-    def dead_letter(self, message: str, reason: str) -> None:
-        """Note a dead letter; one that is not of this run is none of ours."""
-        if message in self.published:
+    def dead_letter(self, message: str, reason: str) -> bool:
+        """Note a dead letter; return whether it is ours."""
+        ours = message in self.published
+        if ours:
             self.dead.setdefault(message, []).append(reason)
+        return ours
 
     def accepted(self, messages: Iterable[str]) -> None:
         """Replace what is known to be sent by *messages*, each as often as it was accepted."""
@@ -99,10 +101,11 @@ class Ledger:
         ]
 
 
-def in_words(sent: int, dead_lettered: Mapping[str, int]) -> str:
+def in_words(sent: int, dead_lettered: Mapping[str, int], between: str = ", ") -> str:
     """Return such as ``20 sent, 30 dead-lettered (expired 10, rejected 20)``."""
     reasons = reasons_in_words(dead_lettered)
-    return f"{sent} sent, {sum(dead_lettered.values())} dead-lettered" + (f" ({reasons})" if reasons else "")
+    dead = f"{sum(dead_lettered.values())} dead-lettered"
+    return f"{sent} sent{between}{dead}" + (f" ({reasons})" if reasons else "")
 
 
 def reasons_in_words(dead_lettered: Mapping[str, int]) -> str:

@@ -53,9 +53,9 @@ class Screen:
             self._console.print(table(ledger))
         total = ledger.total()
         missing = max(0, total.waiting - len(ledger.queued))
+        ended = in_words(total.sent, total.dead_lettered, " + ")
         self.say(
-            f"{total.published} published = {in_words(total.sent, total.dead_lettered)}"
-            f" + {len(ledger.queued)} still queued + {missing} missing"
+            f"{total.published} published = {ended} + {len(ledger.queued)} still queued + {missing} missing"
         )
 
 
@@ -85,4 +85,6 @@ def table(ledger: Ledger) -> Table:
 
 
 def _bar(counts: Counts) -> ProgressBar:
-    return ProgressBar(total=max(1, counts.published), completed=counts.done, width=_BAR_WIDTH)
+    return ProgressBar(
+        total=max(1, counts.published), completed=counts.done, width=_BAR_WIDTH, finished_style="green"
+    )

@@ -7,13 +7,13 @@ from typing import Any
 
 from attrs import define
 from pika.adapters.twisted_connection import TwistedChannel
-from pika.exceptions import AMQPError, ConsumerCancelled
+from pika.exceptions import ConsumerCancelled
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from whatsapp_egress.clients.broker.errors import TopologyMissing, channel_trouble
+from whatsapp_egress.clients.broker.errors import AMQP_TROUBLE, TopologyMissing, channel_trouble
 from whatsapp_egress.clients.broker.link import Connection, Link
 from whatsapp_egress.clients.broker.topology import Topology
 from whatsapp_egress.tasks import Tasks
@@ -48,7 +48,7 @@ class RabbitDelivery:
             return False
         try:
             self.channel.basic_ack(self.tag)
-        except AMQPError:
+        except AMQP_TROUBLE:
             return False  # the channel went away between the look and the ack
         return True
 
@@ -119,7 +119,7 @@ class Consumer:
                 log.warn("rabbitmq_consumer_cancelled", queue=self._topology.queue)
                 self._subscription = None
                 continue
-            except (AMQPError, TopologyMissing) as error:
+            except (*AMQP_TROUBLE, TopologyMissing) as error:
                 self._subscription = None
                 log.error("rabbitmq_not_consuming", detail=channel_trouble(error))
             if channel is not None and not channel.is_open:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from pika.exceptions import (
     AMQPConnectionError,
+    AMQPError,
     AuthenticationError,
     ChannelClosedByBroker,
     ConnectionClosedByBroker,
     ProbableAccessDeniedError,
     ProbableAuthenticationError,
 )
+from twisted.internet.error import ConnectionClosed
+
+AMQP_TROUBLE = (AMQPError, ConnectionClosed)
+"""What pika's Deferreds fail with: its own errors, and the transport's when that was lost."""
 
 ACCESS_REFUSED, NOT_FOUND, NOT_ALLOWED = 403, 404, 530
 

@@ -103,6 +103,8 @@ class _Amqp(TwistedProtocolConnection):  # type: ignore[misc]  # pika has no typ
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if self._watch.running:
             self._watch.stop()
+        # What the broker said when it closed the connection; pika is about to put "closed cleanly" over it.
+        self.refusal = self.refusal or self._impl._error
         super().connectionLost(reason)
         if self.on_lost is not None:
             self.on_lost(reason)
@@ -120,11 +122,11 @@ class _Amqp(TwistedProtocolConnection):  # type: ignore[misc]  # pika has no typ
 
     def _on_connection_failed(self, _connection: Any, _error_message: Any = None) -> None:
         # pika keeps the reason to itself and says "AMQPConnectionError: (1,)".
-        self.refusal = _error_message
+        self.refusal = self.refusal or _error_message
         super()._on_connection_failed(_connection, _error_message)
 
     def _on_connection_closed(self, _connection: Any, exception: Any) -> None:
-        self.refusal = exception
+        self.refusal = self.refusal or exception
         super()._on_connection_closed(_connection, exception)
 
 

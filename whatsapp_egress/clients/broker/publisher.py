@@ -10,14 +10,14 @@ from typing import Any
 from attrs import define, field
 from pika import BasicProperties
 from pika.adapters.twisted_connection import TwistedChannel
-from pika.exceptions import AMQPError, UnroutableError
+from pika.exceptions import UnroutableError
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from whatsapp_egress.clients.broker.errors import TopologyMissing, channel_trouble
+from whatsapp_egress.clients.broker.errors import AMQP_TROUBLE, TopologyMissing, channel_trouble
 from whatsapp_egress.clients.broker.link import Connection, Link
 from whatsapp_egress.clients.broker.topology import Topology
 from whatsapp_egress.errors import Unpublished
@@ -45,7 +45,9 @@ class Publisher:
     _link: Link
     _topology: Topology
     _clock: IReactorTime
+    _connection: Connection | None = field(default=None, init=False)
     _channel: TwistedChannel | None = field(default=None, init=False)
+    _mending: bool = field(default=False, init=False)
     _unconfirmed: list[_Mandatory] = field(factory=list, init=False)
     _tasks: Tasks = field(factory=Tasks, init=False)
 
@@ -66,7 +68,7 @@ class Publisher:
             confirmed = self._channel.basic_publish(
                 exchange, routing_key, body, properties, mandatory=mandatory
             )
-        except AMQPError:
+        except AMQP_TROUBLE:
             confirmed = fail()
         confirmed.addBoth(self._settled, publish, mandatory)
         done: Deferred[None] = confirmed
@@ -78,10 +80,11 @@ class Publisher:
         await self._link.stop()
 
     def _down(self) -> None:
-        self._channel = None
+        self._connection = self._channel = None
 
     async def _serve(self, connection: Connection) -> None:
         """Keep a channel open on `connection` for as long as that is open."""
+        self._connection = connection
         while connection.is_open:
             try:
                 await self._topology.ensure(connection)
@@ -91,7 +94,7 @@ class Publisher:
                 self._channel = channel
                 log.info("rabbitmq_publishing")
                 detail = channel_trouble(await channel.on_closed)
-            except (AMQPError, TopologyMissing) as error:
+            except (*AMQP_TROUBLE, TopologyMissing) as error:
                 detail = channel_trouble(error)
             self._channel = None
             if connection.is_open:
@@ -117,9 +120,22 @@ class Publisher:
         if mandatory:
             self._unconfirmed.remove(publish)
         if publish.returned:
-            # Somebody deleted the queue, or its binding; declare it again before the next try.
-            if self._channel is not None:
-                self._channel.close()
+            self._mend()
             raise Unpublished(f"no queue takes {publish.routing_key}")
         if isinstance(result, Failure) and not result.check(UnroutableError):
             raise Unpublished(channel_trouble(result.value)) from result.value
+
+    def _mend(self) -> None:
+        """Somebody deleted the queue, or its binding: see to it before the next try."""
+        connection = self._connection
+        if connection is not None and connection.is_open and not self._mending:
+            self._mending = True
+            self._tasks.own(self._declare_again(connection))
+
+    async def _declare_again(self, connection: Connection) -> None:
+        try:
+            await self._topology.ensure(connection)
+        except (*AMQP_TROUBLE, TopologyMissing) as error:
+            log.error("rabbitmq_not_declared", detail=channel_trouble(error))
+        finally:
+            self._mending = False

@@ -1,0 +1,297 @@
+"""What the broker can do to us: close, stop, cancel, refuse, block, fall silent."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import pika
+from twisted.internet import reactor
+from twisted.internet.error import ConnectionLost
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
+
+from tests.integration.world import Publisher, World, message
+from whatsapp_egress.clients.broker.consumer import RabbitDelivery
+from whatsapp_egress.sandbox import cards
+
+
+class Relay(Protocol):
+    """A cable between the gateway and RabbitMQ that can be cut without either end being told."""
+
+    def __init__(self, cable: Cable) -> None:
+        self.cable = cable
+        self.other: Relay | None = None
+        self.waiting: list[bytes] = []
+
+    def connectionMade(self) -> None:
+        self.cable.ends.append(self)
+        if self.other is None:  # the gateway's end: connect the broker's
+            far = Relay(self.cable)
+            far.other = self
+            factory = Factory.forProtocol(lambda: far)
+            factory.noisy = False
+            from twisted.internet.endpoints import TCP4ClientEndpoint
+
+            TCP4ClientEndpoint(reactor, "127.0.0.1", self.cable.port).connect(factory)
+        else:
+            self.other.other = self
+            for data in self.other.waiting:
+                self.transport.write(data)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self.cable.cut:
+            return
+        if self.other is None or self.other.transport is None:
+            self.waiting.append(data)
+        else:
+            self.other.transport.write(data)
+
+    def connectionLost(self, reason: object = None) -> None:
+        if self in self.cable.ends:
+            self.cable.ends.remove(self)
+        if self.other is not None and self.other.transport is not None and not self.cable.cut:
+            self.other.transport.loseConnection()
+
+
+class Cable(Factory):
+    noisy = False
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.cut = False
+        self.ends: list[Relay] = []
+
+    def buildProtocol(self, addr: object) -> Relay:
+        return Relay(self)
+
+
+class Broken(World):
+    async def test_connections_closed_by_force_lose_nothing_and_send_nothing_twice(self) -> None:
+        tenant = self.sandbox.tenants.add("t1", messages_per_second=1000)
+        self.sandbox.behaviours.put(latency_ms=(5, 50))
+        gateway = await self.start_gateway()
+        for n in range(400):
+            self.upstream.publish(message(tenant, to=f"1555{n:07}", internal_id=f"m{n}"))
+        await self.until(lambda: len(self.sandbox.record) > 50, "some are on their way")
+        await deferToThread(self.broker.close_connections)
+        self.upstream = Publisher(self.broker)
+        await self.until(lambda: not gateway.ready() or len(self.events("rabbitmq_connected")) > 2, "closed")
+        for n in range(400, 450):
+            self.upstream.publish(message(tenant, to=f"1555{n:07}", internal_id=f"m{n}"))
+        await self.until(lambda: self.upstream.depth("outbound-processed") == 0, "queue is empty")
+        await self.until(lambda: len(gateway.parts.recent) == 0, "nothing in hand")
+        sent = Counter(arrival.to for arrival in self.sent())
+        assert set(sent) == {f"1555{n:07}" for n in range(450)}
+        assert [to for to, times in sent.items() if times > 1] == []
+        assert self.dead_letters() == []
+
+    async def test_a_broker_that_stops_and_starts_again_is_waited_for(self) -> None:
+        tenant = self.sandbox.tenants.add("t1")
+        gateway = await self.start_gateway()
+        self.upstream.publish(message(tenant, internal_id="before"))
+        await self.until_settled()
+        self.upstream.close()
+        await deferToThread(self.broker.stop)
+        await self.until(lambda: not gateway.ready(), "not ready")
+        await deferToThread(self.broker.start_again)
+        await self.until(gateway.ready, "ready again")
+        self.upstream = Publisher(self.broker)
+        self.upstream.publish(message(tenant, internal_id="after"))
+        await self.until(lambda: len(self.sent()) == 2, "sent")
+
+    async def test_a_start_without_a_broker_waits_for_it(self) -> None:
+        tenant = self.sandbox.tenants.add("t1")
+        self.upstream.close()
+        await deferToThread(self.broker.stop)
+        gateway = await self.start_gateway(until_ready=False)
+        await self.until(lambda: len(self.events("rabbitmq_unreachable")) >= 2, "it tried")
+        assert not gateway.ready()
+        await deferToThread(self.broker.start_again)
+        await self.until(gateway.ready, "ready")
+        self.upstream = Publisher(self.broker)
+        self.upstream.publish(message(tenant))
+        await self.until(lambda: len(self.sent()) == 1, "sent")
+
+    async def test_a_gateway_can_stop_while_the_broker_is_away(self) -> None:
+        self.upstream.close()
+        await deferToThread(self.broker.stop)
+        await self.start_gateway(until_ready=False)
+        await self.until(lambda: len(self.events("rabbitmq_unreachable")) >= 1, "it tried")
+        await self.stop_gateway()
+        assert self.events("service_stopped")
+        await deferToThread(self.broker.start_again)
+
+    async def test_a_deleted_queue_is_declared_and_consumed_again(self) -> None:
+        tenant = self.sandbox.tenants.add("t1")
+        gateway = await self.start_gateway()
+        await self.until(lambda: self.events("rabbitmq_publishing"), "all is declared")
+        self.upstream.channel.queue_delete("outbound-processed")
+        await self.until(lambda: len(self.events("rabbitmq_consuming")) == 2 and gateway.ready(), "again")
+        self.upstream.publish(message(tenant))
+        await self.until_settled()
+        assert len(self.sent()) == 1
+
+    async def test_a_dead_letter_that_no_queue_takes_stays_with_the_broker_until_one_does(self) -> None:
+        tenant = self.sandbox.tenants.add("t1")
+        await self.start_gateway()
+        await self.until(lambda: self.events("rabbitmq_publishing"), "all is declared")
+        self.upstream.channel.queue_delete("outbound-failed")
+        # With events in between, the broker confirms several publishes at once.
+        for n in range(40):
+            to = cards.always(131026, who=n) if n % 4 == 0 else f"1555{n:07}"
+            self.upstream.publish(message(tenant, to=to, internal_id=f"m{n}"))
+        await self.until_settled()
+        assert len(self.dead_letters()) == 10
+        assert len(self.sent()) == 30
+
+    async def test_a_queue_that_exists_is_used_as_it_is(self) -> None:
+        tenant = self.sandbox.tenants.add("t1")
+        channel = self.upstream.channel
+        channel.exchange_declare("whatsapp-exchange", "topic", durable=True)
+        channel.queue_declare("outbound-processed", durable=True, arguments={"x-max-length": 77})
+        channel.queue_bind("outbound-processed", "whatsapp-exchange", "outbound.processed.#")
+        await self.start_gateway()
+        self.upstream.publish(message(tenant))
+        await self.until_settled()
+        assert len(self.sent()) == 1
+
+    async def test_a_missing_queue_is_declared_with_the_agreed_arguments(self) -> None:
+        await self.start_gateway(RABBITMQ_QUEUE_TYPE="quorum")
+        # An equal declaration is accepted; any difference would close the channel with 406.
+        self.upstream.channel.queue_declare(
+            "outbound-processed",
+            durable=True,
+            arguments={
+                "x-queue-type": "quorum",
+                "x-dead-letter-exchange": "whatsapp-dlx",
+                "x-dead-letter-routing-key": "outbound.failed",
+                "x-message-ttl": 86400000,
+            },
+        )
+
+    async def test_a_silent_link_is_aborted_and_replaced(self) -> None:
+        tenant = self.sandbox.tenants.add("t1")
+        cable = Cable(self.broker.port)
+        port = reactor.listenTCP(0, cable, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        gateway = await self.start_gateway(RABBITMQ_PORT=port.getHost().port, RABBITMQ_HEARTBEAT="1")
+        cable.cut = True
+        await self.until(lambda: len(self.events("rabbitmq_silent")) >= 2, "silence was heard")
+        for end in list(cable.ends):
+            end.transport.abortConnection()
+        cable.cut = False
+        await self.until(gateway.ready, "ready again")
+        self.upstream.publish(message(tenant))
+        await self.until_settled()
+        assert len(self.sent()) == 1
+        await self.stop_gateway()
+        for end in list(cable.ends):
+            end.transport.abortConnection()
+        await self.until(lambda: not cable.ends, "the cable is free")
+
+    async def test_acks_go_on_while_an_alarm_blocks_publishing(self) -> None:
+        tenant = self.sandbox.tenants.add("t1")
+        await self.start_gateway(EVENTS_ENABLED="false")
+        self.upstream.publish(message(tenant, internal_id="m0"))
+        self.upstream.publish(message(tenant, to=cards.always(131026), internal_id="bad0"))
+        await self.until_settled()
+        for n in range(1, 20):
+            self.upstream.publish(message(tenant, to=cards.delayed(10, who=n), internal_id=f"m{n}"))
+        self.upstream.publish(message(tenant, to=cards.always(131026), internal_id="bad1"))
+        await self.until(lambda: len(self.sandbox.record) >= 20, "on their way")
+        await deferToThread(self.broker.set_memory_alarm, True)
+        try:
+            await self.until(lambda: self.acked >= 21, "the sent ones are acked")
+        finally:
+            await deferToThread(self.broker.set_memory_alarm, False)
+        await self.until_settled()
+        assert len(self.dead_letters()) == 2
+
+    async def test_a_wrong_password_is_said_in_words(self) -> None:
+        await self.start_gateway(until_ready=False, RABBITMQ_PASSWORD="wrong")
+        await self.until(lambda: len(self.events("rabbitmq_unreachable")) >= 1, "it was refused")
+        detail = self.events("rabbitmq_unreachable")[0]["detail"]
+        assert "RABBITMQ_PASSWORD" in detail
+
+    async def test_a_user_who_may_not_declare_gets_a_clear_error_and_is_served_later(self) -> None:
+        tenant = self.sandbox.tenants.add("t1")
+        await deferToThread(self.broker.add_user, "reader", "secret", "^$", ".*", ".*")
+        gateway = await self.start_gateway(
+            until_ready=False, RABBITMQ_USER="reader", RABBITMQ_PASSWORD="secret"
+        )
+        await self.until(lambda: len(self.events("rabbitmq_not_consuming")) >= 1, "refused")
+        detail = self.events("rabbitmq_not_consuming")[0]["detail"]
+        assert "whatsapp-exchange" in detail
+        assert "configure" in detail
+        await self.declare_all()
+        await self.until(gateway.ready, "ready")
+        self.upstream.publish(message(tenant))
+        await self.until(lambda: len(self.sent()) == 1, "sent")
+
+    async def declare_all(self) -> None:
+        other = Publisher(self.broker)
+        for exchange in ("whatsapp-exchange", "whatsapp-dlx", "whatsapp-events"):
+            other.channel.exchange_declare(exchange, "topic", durable=True)
+        for queue, exchange, key in (
+            ("outbound-processed", "whatsapp-exchange", "outbound.processed.#"),
+            ("outbound-failed", "whatsapp-dlx", "outbound.failed"),
+        ):
+            other.channel.queue_declare(queue, durable=True)
+            other.channel.queue_bind(queue, exchange, key)
+        other.close()
+
+    async def test_a_redelivery_of_a_sent_message_is_acked_without_a_second_send(self) -> None:
+        tenant = self.sandbox.tenants.add("t1")
+        gateway = await self.start_gateway()
+        self.patch(RabbitDelivery, "ack", self.lose_connection_first(gateway, RabbitDelivery.ack))
+        self.upstream.publish(message(tenant))
+        await self.until(lambda: len(self.events("message_recalled")) == 1, "redelivered")
+        await self.until(lambda: self.acked == 1, "acked")
+        assert len(self.sent()) == 1
+
+    def lose_connection_first(self, gateway: Any, ack: Any) -> Any:
+        """An ack that is decided, but finds the connection gone the first time."""
+        lost = []
+
+        def acks(delivery: RabbitDelivery) -> bool:
+            if not lost:
+                lost.append(delivery)
+                gateway.parts.broker._links[0]._connection._amqp.transport.transport.connectionLost(
+                    Failure(ConnectionLost())
+                )
+            return bool(ack(delivery))
+
+        return acks
+
+
+class Secure(World):
+    async def test_amqps_is_verified(self) -> None:
+        import tempfile
+        from pathlib import Path
+
+        from whatsapp_egress.sandbox.rabbitmq import PrivateBroker, TlsFiles
+        from whatsapp_egress.sandbox.tls import Authority
+
+        folder = Path(tempfile.mkdtemp())
+        good = Authority.create().issue()
+        stranger = Authority.create("stranger").issue()
+        for name, content in (
+            ("ca.pem", good.ca_pem),
+            ("cert.pem", good.certificate_pem),
+            ("key.pem", good.key_pem),
+            ("other.pem", stranger.ca_pem),
+        ):
+            (folder / name).write_bytes(content if isinstance(content, bytes) else content())
+        files = TlsFiles(folder / "ca.pem", folder / "cert.pem", folder / "key.pem")
+        broker = await deferToThread(PrivateBroker.start, None, files)
+        self.addCleanup(deferToThread, broker.close)
+        settings = {"RABBITMQ_TLS": "true", "RABBITMQ_PORT": broker.tls_port, "RABBITMQ_HOST": "localhost"}
+        await self.start_gateway(until_ready=False, **settings, RABBITMQ_CA_FILE=folder / "other.pem")
+        await self.until(lambda: len(self.events("rabbitmq_unreachable")) >= 1, "refused")
+        assert "certificate" in self.events("rabbitmq_unreachable")[0]["detail"]
+        await self.stop_gateway()
+        gateway = await self.start_gateway(**settings, RABBITMQ_CA_FILE=folder / "ca.pem")
+        assert gateway.ready()
