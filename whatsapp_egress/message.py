@@ -92,8 +92,14 @@ class _Envelope(msgspec.Struct):
     wabaPayload: msgspec.Raw
 
 
+class _LooseMetadata(msgspec.Struct):
+    tenantId: Any = None
+    phoneNumberId: Any = None
+    internalId: Any = None
+
+
 class _LooseEnvelope(msgspec.Struct):
-    metadata: dict[str, Any]
+    metadata: _LooseMetadata
 
 
 _envelope = msgspec.json.Decoder(_Envelope)
@@ -263,7 +269,7 @@ def _explain(error: Exception, within: str = "") -> str:
     if "missing required field" in reason:
         name = reason.split("`")[-2]
         return f"{'.'.join(part for part in (path, name) if part)}: missing"
-    return f"{path or 'body'}: {reason[:1].lower()}{reason[1:]}"
+    return f"{path or 'body'}: {reason if reason.startswith('JSON') else reason[:1].lower() + reason[1:]}"
 
 
 def _salvage(body: bytes) -> Identity:
@@ -272,10 +278,10 @@ def _salvage(body: bytes) -> Identity:
         metadata = _loose_envelope.decode(body).metadata
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
         return Identity()
-    internal_id = metadata.get("internalId")
+    internal_id = metadata.internalId
     return Identity(
-        _matching(_TENANT_ID, metadata.get("tenantId")),
-        _matching(_PHONE_NUMBER_ID, metadata.get("phoneNumberId")),
+        _matching(_TENANT_ID, metadata.tenantId),
+        _matching(_PHONE_NUMBER_ID, metadata.phoneNumberId),
         internal_id
         if isinstance(internal_id, str)
         and 0 < len(internal_id) <= _INTERNAL_ID_LENGTH

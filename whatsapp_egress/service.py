@@ -110,8 +110,6 @@ class Egress(MultiService):
 def build(reactor: Any, settings: Settings, redactor: Redactor) -> Parts:
     """Every part, wired."""
     now, jitter = time.time, random.random
-    for secret in settings.secrets():
-        redactor.know(secret)
     observer = Journal(reactor)
     recent = Recent.empty(reactor)
 

@@ -20,6 +20,7 @@ from whatsapp_egress.observe.logs import forward_stdlib_logging, line_observer
 from whatsapp_egress.observe.redaction import Redactor
 from whatsapp_egress.setting_pages import help_text
 from whatsapp_egress.settings import BadSettings, Settings
+from whatsapp_egress.signals import drain_on_signals
 
 Write = Callable[[bytes], object]
 
@@ -79,6 +80,7 @@ def makeService(options: Options) -> IService:
     settings: Settings = options["settings"]
     redactor = Redactor(settings.secrets())
     service = Egress(reactor, settings, redactor)
+    reactor.callWhenRunning(drain_on_signals, reactor)  # type: ignore[attr-defined]
     write = log_destination(options.parent or {})
     if write is None:
         return service

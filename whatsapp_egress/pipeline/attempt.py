@@ -86,7 +86,7 @@ class Attempt:
         if isinstance(verdict, Wait):
             job.attempts -= 1
         elif isinstance(verdict, Retry):
-            job.repeated = True
+            job.repeated = job.repeated or verdict.once
             if verdict.reauthorize:
                 job.reauthorized = True
                 self._credentials.drop(tenant_id, credentials.token)

@@ -120,6 +120,8 @@ class Lane:
         finally:
             self._pumping = False
         if self.idle:
+            # Nor may it be pumped once more: by then its tenant may have another lane.
+            self._road.turns.leave(self)
             self._on_idle()
 
     def finished(self, sender: _Sender, job: Job, verdict: Verdict | None) -> None:

@@ -13,7 +13,8 @@ log = Logger()
 BURST_INTERVALS = 2
 """Refill intervals' worth a full bucket holds: one that the tick brings, one against a tick that is late.
 
-More would let a quiet sender exceed its rate by the surplus; two of 100 ms are 4% over 5 s."""
+More would let a quiet sender exceed its rate by the surplus; two of 100 ms are 4% over 5 s. Where they are
+worth less than two tokens, it holds a whole token and what a tick brings, or ticks would spill."""
 
 
 class Bucket:
@@ -42,8 +43,9 @@ class Bucket:
 
     @property
     def capacity(self) -> float:
-        """Tokens a full bucket holds, one at the least."""
-        return max(1.0, self._rate * self._interval * BURST_INTERVALS)
+        """Tokens a full bucket holds, more than one."""
+        a_tick = self._rate * self._interval
+        return max(1.0 + a_tick, a_tick * BURST_INTERVALS)
 
     @property
     def available(self) -> float:

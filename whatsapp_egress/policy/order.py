@@ -58,7 +58,7 @@ class Order(Generic[T]):
         heappush(conversation.waiting, ((-priority, next(self._came)), item))
         self._size += 1
         if conversation.head is None:
-            self._stand_in_line(conversation, conversation.waiting[0][0])
+            self._stand_in_line(conversation)
 
     def peek(self) -> Rank | None:
         """The rank of what `next` would give; None when nothing is ready."""
@@ -80,9 +80,7 @@ class Order(Generic[T]):
 
     def release(self, item: T) -> None:
         """Let a taken item be taken again, at its old place and before the rest of its conversation."""
-        conversation = self._out.pop(id(item))
-        if conversation.head is not None:
-            self._stand_in_line(conversation, conversation.head[0])
+        self._stand_in_line(self._out.pop(id(item)))
 
     def done(self, item: T) -> None:
         """Take a taken item out; its conversation goes on."""
@@ -108,12 +106,13 @@ class Order(Generic[T]):
 
     def _go_on(self, conversation: _Conversation[T]) -> None:
         if conversation.waiting:
-            self._stand_in_line(conversation, conversation.waiting[0][0])
+            self._stand_in_line(conversation)
         else:
             conversation.ready = None
             del self._conversations[conversation.key]
 
-    def _stand_in_line(self, conversation: _Conversation[T], rank: Rank) -> None:
+    def _stand_in_line(self, conversation: _Conversation[T]) -> None:
+        rank, _ = conversation.head or conversation.waiting[0]
         if conversation.ready != rank:
             conversation.ready = rank
             heappush(self._line, (rank, next(self._came), conversation))

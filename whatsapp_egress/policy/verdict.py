@@ -117,11 +117,15 @@ class Sent:
 
 @frozen
 class Retry:
-    """One more attempt, not sooner than `floor` seconds; with fresh credentials after an auth error."""
+    """One more attempt, not sooner than `floor` seconds; with fresh credentials after an auth error.
+
+    `once`: it is the only one that the table grants for this error.
+    """
 
     fault: Fault
     floor: float = 0.0
     reauthorize: bool = False
+    once: bool = False
 
 
 @frozen
@@ -191,7 +195,7 @@ def judge(exchange: Exchange, table: ErrorTable, history: History, patience: Pat
             return Dead(Reason.RETRIES_EXHAUSTED, fault.detail, fault)
         return Retry(fault, floor)
     if rule.once and not history.repeated:
-        return Retry(fault, floor)
+        return Retry(fault, floor, once=True)
     return Dead(Reason.REJECTED, fault.detail, fault)
 
 
