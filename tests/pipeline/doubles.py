@@ -1,0 +1,272 @@
+"""Doubles of what the pipeline is handed: they note what they are asked and answer as they are told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define, field, frozen
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
+
+from whatsapp_egress.errors import Unpublished
+from whatsapp_egress.message import Message
+from whatsapp_egress.pipeline.job import Job, Parcel
+from whatsapp_egress.pipeline.lane import Pace, Road
+from whatsapp_egress.pipeline.lanes import Lanes
+from whatsapp_egress.pipeline.recent import digest
+from whatsapp_egress.pipeline.turns import Turns
+from whatsapp_egress.policy.credentials import Credentials
+from whatsapp_egress.policy.table import ErrorClass
+from whatsapp_egress.policy.verdict import Dead, Exchange, Fault, Retry, Scope, Sent, Verdict, Wait
+from whatsapp_egress.tasks import Tasks
+
+EPOCH = 1_780_000_000.0
+"""Seconds since the epoch when a test's clock shows zero."""
+
+TRANSIENT = Fault("131000: Something went wrong", ErrorClass.TRANSIENT, code=131000)
+RETRY = Retry(TRANSIENT)
+PAIR_THROTTLE = Wait(Fault("131056: Pair rate limit", ErrorClass.THROTTLE_PAIR), Scope.RECIPIENT)
+NUMBER_THROTTLE = Wait(Fault("130429: Rate limit", ErrorClass.THROTTLE_PHONE_NUMBER), Scope.SENDER, 10.0)
+TENANT_WAIT = Wait(Fault("no credentials"), Scope.TENANT, 5.0, 30.0)
+
+
+@define(eq=False)
+class FakeDelivery:
+    """A delivery; with `alive` False its channel is gone."""
+
+    body: bytes = b"{}"
+    properties: Any = None
+    redelivered: bool = False
+    alive: bool = True
+    acks: int = 0
+
+    def ack(self) -> bool:
+        if self.alive:
+            self.acks += 1
+        return self.alive
+
+
+def confirmed() -> Deferred[None]:
+    return succeed(None)
+
+
+def refused() -> Deferred[None]:
+    return fail(Unpublished("no connection"))
+
+
+@frozen
+class DeadLetter:
+    body: bytes
+    properties: Any
+    headers: dict[str, str | int]
+
+
+@define(eq=False)
+class FakeBroker:
+    """Notes every try to publish; `on_dead_letter` and `on_announce` say what becomes of it."""
+
+    on_dead_letter: Callable[[], Deferred[None]] = confirmed
+    on_announce: Callable[[], Deferred[None]] = confirmed
+    dead_letters: list[DeadLetter] = field(factory=list)
+    events: list[tuple[str, dict[str, Any]]] = field(factory=list)
+
+    def dead_letter(self, body: bytes, properties: Any, headers: dict[str, str | int]) -> Deferred[None]:
+        self.dead_letters.append(DeadLetter(body, properties, headers))
+        return self.on_dead_letter()
+
+    def announce(self, routing_key: str, body: bytes) -> Deferred[None]:
+        self.events.append((routing_key, json.loads(body)))
+        return self.on_announce()
+
+
+@define(eq=False)
+class FakeGraph:
+    """Answers with `exchanges`, one after the other."""
+
+    exchanges: list[Exchange | Deferred[Exchange]] = field(factory=list)
+    requests: list[tuple[str, str, bytes]] = field(factory=list)
+
+    def send(self, phone_number_id: str, token: str, payload: bytes) -> Deferred[Exchange]:
+        self.requests.append((phone_number_id, token, payload))
+        exchange = self.exchanges.pop(0)
+        return exchange if isinstance(exchange, Deferred) else succeed(exchange)
+
+
+@define(eq=False)
+class FakeCredentials:
+    """Answers with `answer`: credentials, or the error to fail with."""
+
+    answer: Credentials | Exception = field(factory=lambda: Credentials("token-1", 20.0))
+    dropped: list[tuple[str, str]] = field(factory=list)
+
+    def get(self, tenant_id: str) -> Deferred[Credentials]:
+        return fail(self.answer) if isinstance(self.answer, Exception) else succeed(self.answer)
+
+    def drop(self, tenant_id: str, token: str) -> None:
+        self.dropped.append((tenant_id, token))
+
+
+@define(eq=False)
+class Witness:
+    """An observer that notes each call by its name, with what it was told beside the message."""
+
+    calls: list[tuple[Any, ...]] = field(factory=list)
+
+    def consumed(self, parcel: Parcel) -> None:
+        self.calls.append(("consumed",))
+
+    def faulted(self, job: Job, fault: Fault, seconds: float) -> None:
+        self.calls.append(("faulted", fault, seconds))
+
+    def retrying(self, job: Job, fault: Fault, delay: float) -> None:
+        self.calls.append(("retrying", fault, delay))
+
+    def waiting(self, job: Job, wait: Wait, delay: float) -> None:
+        self.calls.append(("waiting", wait, delay))
+
+    def delivered(self, parcel: Parcel, sent: Sent) -> None:
+        self.calls.append(("delivered", sent))
+
+    def dead_lettered(self, parcel: Parcel, dead: Dead) -> None:
+        self.calls.append(("dead_lettered", dead))
+
+    def unpublished(self, parcel: Parcel, what: str, cause: str) -> None:
+        self.calls.append(("unpublished", what, cause))
+
+    def unsettled(self, parcel: Parcel) -> None:
+        self.calls.append(("unsettled",))
+
+    def recalled(self, parcel: Parcel) -> None:
+        self.calls.append(("recalled",))
+
+    @property
+    def names(self) -> list[str]:
+        return [call[0] for call in self.calls]
+
+    def delays(self) -> list[float]:
+        return [call[2] for call in self.calls if call[0] in {"retrying", "waiting"}]
+
+
+def a_message(name: str = "m-1", to: str | None = "15550001111", **fields: Any) -> Message:
+    defaults: dict[str, Any] = {"tenant_id": "t1", "phone_number_id": "100000001", "payload": b'{"to":""}'}
+    return Message(internal_id=name, recipient=to, **{**defaults, **fields})
+
+
+def a_job(
+    name: str = "m-1", to: str | None = "15550001111", delivery: FakeDelivery | None = None, **fields: Any
+) -> Job:
+    """A job whose message is called `name`, for `to`; `fields` are the message's."""
+    delivery = delivery or FakeDelivery(name.encode())
+    return Job.of(delivery, digest(delivery.body), a_message(name, to, **fields), 0.0)
+
+
+class Attempts:
+    """Attempts that note which message was begun, and go on until `end` says how they end.
+
+    With `verdict` set each ends at once. `rates` are what tenants' credentials say, None where nothing has
+    been learned by the time the attempt waits.
+    """
+
+    def __init__(self, learned: Callable[[str, float], None], rate: float | None) -> None:
+        self.begun: list[str] = []
+        self.verdict: Verdict | None = None
+        self.rate = rate
+        self._learned = learned
+        self._open: dict[str, tuple[Job, Deferred[Verdict]]] = {}
+
+    @property
+    def open(self) -> list[str]:
+        """Those in flight."""
+        return list(self._open)
+
+    async def __call__(self, job: Job) -> Verdict:
+        name = job.message.internal_id
+        self.begun.append(name)
+        if self.rate is not None:
+            self._learned(job.message.tenant_id, self.rate)
+        job.attempts += 1
+        if self.verdict is not None:
+            return self.verdict
+        end: Deferred[Verdict] = Deferred()
+        self._open[name] = job, end
+        return await end
+
+    def end(self, name: str, verdict: Verdict) -> None:
+        job, end = self._open.pop(name)
+        if isinstance(verdict, Wait):
+            job.attempts -= 1
+        end.callback(verdict)
+
+    def crash(self, name: str, error: Exception) -> None:
+        self._open.pop(name)[1].errback(error)
+
+
+class Stage:
+    """Lanes with a clock of their own, attempts that a test ends, and ears for what becomes of the jobs."""
+
+    def __init__(
+        self, *, rate: float | None = 1000.0, most: int = 1000, most_per_tenant: int = 1000
+    ) -> None:
+        self.clock = Clock()
+        self.witness = Witness()
+        self.attempts = Attempts(lambda tenant, rate: self.lanes.learn(tenant, rate), rate)
+        self.settled: list[tuple[str, Sent | Dead]] = []
+        self.given_up: list[str] = []
+        self.jobs: list[Job] = []
+        self.lanes = Lanes(
+            Road(
+                attempt=self.attempts,
+                settle=lambda job, verdict: self.settled.append((job.message.internal_id, verdict)),
+                give_up=lambda job: self.given_up.append(job.message.internal_id),
+                tasks=Tasks(),
+                turns=Turns(most),
+                pace=Pace(80.0, 0.1, 1.0, most_per_tenant),
+                observer=self.witness,
+                clock=self.clock,
+                now=lambda: EPOCH + self.clock.seconds(),
+                jitter=lambda: 0.5,
+            )
+        )
+
+    @property
+    def begun(self) -> list[str]:
+        """The messages whose attempts began, in order, once for each attempt."""
+        return self.attempts.begun
+
+    @property
+    def in_flight(self) -> list[str]:
+        return self.attempts.open
+
+    def offer(self, name: str, to: str | None = "15550001111", **fields: Any) -> Job:
+        job = a_job(name, to, **fields)
+        self.jobs.append(job)
+        self.lanes.offer(job)
+        return job
+
+    def warm_up(self, tenant_id: str = "t1") -> None:
+        """Send one message, so that the tenant's rate is known; its lane stays while its bucket fills."""
+        self.offer("warm-up", None, tenant_id=tenant_id)
+        self.end("warm-up", Sent())
+        self.begun.clear()
+        self.settled.clear()
+
+    def end(self, name: str, verdict: Verdict) -> None:
+        self.attempts.end(name, verdict)
+
+    def pass_time(self, seconds: float, step: float = 0.05) -> None:
+        """Let time pass in small steps, as a reactor does."""
+        for _ in range(round(seconds / step)):
+            self.clock.advance(step)
+
+    def lose_connection(self) -> None:
+        for job in self.jobs:
+            assert isinstance(job.delivery, FakeDelivery)
+            job.delivery.alive = False
+        self.lanes.abandon()
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no lane and no timer is left."""
+        return len(self.lanes) == 0 and not self.clock.getDelayedCalls()

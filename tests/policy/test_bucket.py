@@ -1,0 +1,195 @@
+"""The token bucket: never faster than its rate, and not slower either."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from whatsapp_egress.policy.bucket import Bucket
+
+INTERVAL = 0.1
+rates = st.floats(0.2, 500) | st.integers(1, 200).map(float)
+determined = settings(derandomize=True, deadline=None)
+
+
+class Thirsty:
+    """Takes every token as soon as there is one, and notes when."""
+
+    def __init__(self, rate: float) -> None:
+        self.clock = Clock()
+        self.taken: list[float] = []
+        self.bucket = Bucket(rate, INTERVAL, self.clock, self.take_all)
+
+    def take_all(self) -> None:
+        while self.bucket.take():
+            self.taken.append(self.clock.seconds())
+
+
+class BucketTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.refills = 0
+        self.bucket = Bucket(20.0, INTERVAL, self.clock, self.refilled)
+
+    def refilled(self) -> None:
+        self.refills += 1
+
+    def empty(self) -> None:
+        while self.bucket.take():
+            pass
+
+    def test_it_begins_full_and_without_a_timer(self) -> None:
+        assert self.bucket.full
+        assert self.bucket.available == self.bucket.capacity
+        assert self.clock.getDelayedCalls() == []
+
+    def test_it_holds_two_intervals_worth(self) -> None:
+        assert self.bucket.capacity == 4
+
+    def test_at_a_low_rate_it_holds_a_token_and_what_a_tick_brings(self) -> None:
+        assert Bucket(2.0, INTERVAL, self.clock, self.refilled).capacity == pytest.approx(1.2)
+
+    def test_empty_it_gives_nothing(self) -> None:
+        self.empty()
+
+        assert not self.bucket.take()
+
+    def test_each_tick_brings_what_the_time_is_worth_and_says_so(self) -> None:
+        self.empty()
+        self.clock.advance(INTERVAL)
+
+        assert self.bucket.available == pytest.approx(2)
+        assert self.refills == 1
+
+    def test_a_late_tick_brings_what_the_time_that_passed_is_worth(self) -> None:
+        self.empty()
+        self.clock.advance(INTERVAL * 1.5)
+
+        assert self.bucket.available == pytest.approx(3)
+
+    def test_a_very_late_tick_brings_no_more_than_it_holds(self) -> None:
+        self.empty()
+        self.clock.advance(60)
+
+        assert self.bucket.available == self.bucket.capacity
+
+    def test_time_before_the_first_token_is_taken_is_worth_nothing(self) -> None:
+        self.clock.advance(1000)
+        self.empty()
+        self.clock.advance(INTERVAL)
+
+        assert self.bucket.available == pytest.approx(2)
+
+    def test_full_again_it_stops_its_timer(self) -> None:
+        self.empty()
+        self.clock.pump([INTERVAL] * 3)
+
+        assert self.bucket.full
+        assert self.clock.getDelayedCalls() == []
+
+    def test_what_is_taken_in_the_refill_keeps_the_timer_going(self) -> None:
+        thirsty = Thirsty(20.0)
+        thirsty.take_all()
+        thirsty.clock.advance(60)
+
+        assert len(thirsty.clock.getDelayedCalls()) == 1
+
+    def test_stopped_it_leaves_no_timer(self) -> None:
+        self.empty()
+        self.bucket.stop()
+
+        assert self.clock.getDelayedCalls() == []
+
+    def test_it_can_be_stopped_from_within_the_refill(self) -> None:
+        bucket = Bucket(20.0, INTERVAL, self.clock, lambda: bucket.stop())
+        bucket.take()
+        self.clock.advance(60)
+
+        assert self.clock.getDelayedCalls() == []
+
+    def test_stopped_while_full_it_stays_quiet(self) -> None:
+        self.bucket.stop()
+
+        assert self.clock.getDelayedCalls() == []
+
+    def test_a_new_rate_counts_from_now_on(self) -> None:
+        self.empty()
+        self.bucket.change_rate(10.0)
+        self.clock.advance(INTERVAL)
+
+        assert self.bucket.rate == 10
+        assert self.bucket.available == pytest.approx(1)
+
+    def test_a_new_rate_leaves_it_as_full_as_it_was(self) -> None:
+        self.bucket.take()
+        self.bucket.take()
+        self.bucket.change_rate(80.0)
+
+        assert self.bucket.available == pytest.approx(self.bucket.capacity / 2)
+
+    def test_the_time_before_a_new_rate_is_paid_at_the_old_one(self) -> None:
+        self.empty()
+        self.clock.advance(INTERVAL / 2)
+        self.bucket.change_rate(200.0)
+
+        assert self.bucket.available == pytest.approx(self.bucket.capacity / 4)
+
+    def test_the_same_rate_changes_nothing(self) -> None:
+        self.bucket.take()
+        self.bucket.change_rate(20.0)
+
+        assert self.bucket.available == 3
+
+    def test_a_clock_that_was_set_back_takes_nothing_away(self) -> None:
+        self.bucket.take()
+        self.clock.rightNow -= 1000
+        self.bucket.change_rate(10.0)
+
+        assert self.bucket.available == pytest.approx(self.bucket.capacity * 3 / 4)
+
+    def test_a_refill_that_fails_is_logged(self) -> None:
+        def fail() -> None:
+            raise ZeroDivisionError
+
+        Bucket(20.0, INTERVAL, self.clock, fail).take()
+        self.clock.advance(INTERVAL)
+
+        assert len(self.flushLoggedErrors(ZeroDivisionError)) == 1
+
+
+class RateTests(SynchronousTestCase):
+    @determined
+    @given(rates, st.lists(st.floats(0.001, 0.4), min_size=1, max_size=100))
+    def test_over_no_window_does_it_give_more_than_rate_and_capacity_allow(
+        self, rate: float, steps: list[float]
+    ) -> None:
+        thirsty = Thirsty(rate)
+        thirsty.take_all()
+        thirsty.clock.pump(steps)
+
+        for first, began in enumerate(thirsty.taken):
+            for last in range(first, len(thirsty.taken)):
+                window = thirsty.taken[last] - began
+                # A tick that comes late pays for the time since the one before it, which may lie outside.
+                allowed = rate * (window + INTERVAL) + thirsty.bucket.capacity
+                assert last - first + 1 <= allowed + 1e-6
+                if first == 0:
+                    assert last + 1 <= rate * window + thirsty.bucket.capacity + 1e-6
+
+    @determined
+    @given(rates)
+    def test_a_thirsty_sender_gets_its_rate(self, rate: float) -> None:
+        thirsty = Thirsty(rate)
+        thirsty.take_all()
+        thirsty.clock.pump([INTERVAL / 2] * 200)
+
+        assert len(thirsty.taken) >= rate * (10 - INTERVAL) - 1
+
+    def test_over_five_seconds_it_is_within_five_percent(self) -> None:
+        for rate in (5, 6, 7, 9, 10, 11, 13, 20, 33, 80, 250, 1000):
+            thirsty = Thirsty(float(rate))
+            thirsty.take_all()
+            thirsty.clock.pump([INTERVAL / 4] * 200)
+
+            assert len(thirsty.taken) == pytest.approx(rate * 5, rel=0.05), f"{rate} a second"
