@@ -80,7 +80,7 @@ def makeService(options: Options) -> IService:
     settings: Settings = options["settings"]
     redactor = Redactor(settings.secrets())
     service = Egress(reactor, settings, redactor)
-    reactor.callWhenRunning(drain_on_signals, reactor)  # type: ignore[attr-defined]
+    reactor.callWhenRunning(drain_on_signals, reactor)
     write = log_destination(options.parent or {})
     if write is None:
         return service

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import tempfile
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
-import pika
 from twisted.internet import reactor
+from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
 from tests.integration.world import Publisher, World, message
+from whatsapp_egress.clients.broker import consumer
 from whatsapp_egress.clients.broker.consumer import RabbitDelivery
 from whatsapp_egress.sandbox import cards
+from whatsapp_egress.sandbox.rabbitmq import PrivateBroker, TlsFiles
+from whatsapp_egress.sandbox.tls import Authority
 
 
 class Relay(Protocol):
@@ -33,8 +37,6 @@ class Relay(Protocol):
             far.other = self
             factory = Factory.forProtocol(lambda: far)
             factory.noisy = False
-            from twisted.internet.endpoints import TCP4ClientEndpoint
-
             TCP4ClientEndpoint(reactor, "127.0.0.1", self.cable.port).connect(factory)
         else:
             self.other.other = self
@@ -133,6 +135,20 @@ class Broken(World):
         self.upstream.publish(message(tenant))
         await self.until_settled()
         assert len(self.sent()) == 1
+
+    async def test_a_consumer_that_the_broker_forgot_without_a_word_begins_anew(self) -> None:
+        tenant = self.sandbox.tenants.add("t1")
+        self.patch(consumer, "LOOK_SECONDS", 0.5)
+        gateway = await self.start_gateway()
+        await self.until(lambda: self.events("rabbitmq_publishing"), "all is declared")
+        # Deaf to the broker's word, as when RabbitMQ doesn't send it.
+        channel, _ = gateway.parts.broker._consumer._subscription
+        self.patch(channel, "_on_consumer_cancelled", lambda frame: frame)
+        self.upstream.channel.queue_delete("outbound-processed")
+        await self.until(lambda: len(self.events("rabbitmq_consuming")) == 2 and gateway.ready(), "again")
+        assert self.events("rabbitmq_consumer_forgotten")
+        self.upstream.publish(message(tenant))
+        await self.until_settled()
 
     async def test_a_dead_letter_that_no_queue_takes_stays_with_the_broker_until_one_does(self) -> None:
         tenant = self.sandbox.tenants.add("t1")
@@ -259,7 +275,7 @@ class Broken(World):
         def acks(delivery: RabbitDelivery) -> bool:
             if not lost:
                 lost.append(delivery)
-                gateway.parts.broker._links[0]._connection._amqp.transport.transport.connectionLost(
+                gateway.parts.broker._consumer._link._connection._amqp.transport.transport.connectionLost(
                     Failure(ConnectionLost())
                 )
             return bool(ack(delivery))
@@ -269,13 +285,9 @@ class Broken(World):
 
 class Secure(World):
     async def test_amqps_is_verified(self) -> None:
-        import tempfile
-        from pathlib import Path
-
-        from whatsapp_egress.sandbox.rabbitmq import PrivateBroker, TlsFiles
-        from whatsapp_egress.sandbox.tls import Authority
-
-        folder = Path(tempfile.mkdtemp())
+        temporary = tempfile.TemporaryDirectory()
+        self.addCleanup(temporary.cleanup)
+        folder = Path(temporary.name)
         good = Authority.create().issue()
         stranger = Authority.create("stranger").issue()
         for name, content in (

@@ -92,7 +92,7 @@ class PrivateBrokerTests(unittest.TestCase):
         self.channel(parameters).queue_declare("", exclusive=True)
 
     def test_a_command_that_fails_is_told(self) -> None:
-        with pytest.raises(BrokerUnavailable, match="rabbitmqctl delete_user: (.|\n)*nobody"):
+        with pytest.raises(BrokerUnavailable, match="rabbitmqctl delete_user: "):
             self.broker.ctl("delete_user", "nobody")
 
     def test_the_settings_lead_to_it(self) -> None:

@@ -138,7 +138,8 @@ class Stopping(Process):
         assert len(sent) == len(self.sandbox.record)
         # Each message is either sent or still queued, and none is both.
         assert len(sent) + self.upstream.depth("outbound-processed") == 600
-        left = {json.loads(body.body)["wabaPayload"]["to"] for _, body in self.upstream.take("outbound-processed")}
+        left = [json.loads(waiting.body) for _, waiting in self.upstream.take("outbound-processed")]
+        left = {body["wabaPayload"]["to"] for body in left}
         assert left.isdisjoint(sent)
         assert self.lines("service_stopped")
 

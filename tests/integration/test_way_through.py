@@ -32,7 +32,7 @@ class WayThrough(World):
         tenant = self.sandbox.tenants.add("t1")
         await self.start_gateway()
         payload = (
-            b'{ "messaging_product":"whatsapp",\n "to":"15550001111", "text" : {"body":"caf\\u00e9 \xc3\xa9"},'
+            b'{ "messaging_product":"whatsapp",\n "to":"15550001111", "text" : {"body":"\\u00e9 \xc3\xa9"},'
             b' "zz": 1.0, "a": 1e2, "n": null }'
         )
         body = message(tenant, payload="PAYLOAD").replace(b'"PAYLOAD"', payload)

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pika
 from attrs import frozen
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from whatsapp_egress.clients.broker.consumer import RabbitDelivery
 from whatsapp_egress.observe.redaction import Redactor
-from whatsapp_egress.sandbox.rabbitmq import PrivateBroker, TlsFiles
+from whatsapp_egress.sandbox.rabbitmq import PrivateBroker
 from whatsapp_egress.sandbox.server import Sandbox
-from whatsapp_egress.sandbox.tls import Authority
 from whatsapp_egress.service import Egress
 from whatsapp_egress.settings import Settings
 
@@ -130,7 +125,7 @@ class World(TestCase):
     async def setUp(self) -> None:
         self.broker = the_broker()
         self.upstream = Publisher(self.broker)
-        self.addCleanup(lambda: self.upstream.close())
+        self.addCleanup(self.leave)
         self.upstream.clean()
         self.sandbox = Sandbox(reactor)
         self.sandbox.startService()
@@ -140,6 +135,10 @@ class World(TestCase):
         self.log: list[dict[str, Any]] = []
         globalLogPublisher.addObserver(self.log.append)
         self.addCleanup(globalLogPublisher.removeObserver, self.log.append)
+
+    def leave(self) -> None:
+        # Looked up when it ends, for a test that stops the broker makes itself a new one.
+        self.upstream.close()
 
     def environment(self, **settings: object) -> dict[str, str]:
         return {

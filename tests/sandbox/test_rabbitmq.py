@@ -83,7 +83,7 @@ class HeldPortTests(TestCase):
         self.listen(reuse=True)
 
     def test_others_cannot(self) -> None:
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="Address already in use"):
             self.listen(reuse=False)
 
     def test_nobody_is_given_it(self) -> None:
@@ -151,7 +151,7 @@ class FailingStartTests(InFolder):
         PrivateBroker.start(self.folder / "node", environ={"RABBITMQ_SERVER": str(script), "PATH": path})
 
     def test_a_node_that_ends_while_starting_is_told_with_what_it_said(self) -> None:
-        with pytest.raises(BrokerUnavailable, match="RabbitMQ ended while starting(.|\n)*no memory left"):
+        with pytest.raises(BrokerUnavailable, match=r"RabbitMQ ended while starting(.|\n)*no memory left"):
             self.start("echo no memory left; exit 1")
 
     def test_a_folder_that_was_given_is_kept(self) -> None:

@@ -1,4 +1,5 @@
 import io
+import re
 from unittest import TestCase
 
 from rich.console import Console

@@ -80,12 +80,16 @@ class GraphApi:
             return Unsent(str(error))
         except NoReply as error:
             return Unanswered(str(error))
-        return read_answer(reply, self._now())
+        return read_answer(reply, self._now(), token)
 
 
-def read_answer(reply: Reply, now: float) -> Answer:
-    """What an answer says. Nothing in it is trusted to be there, or to be of the right type."""
-    document = _document(reply)
+def read_answer(reply: Reply, now: float, token: str) -> Answer:
+    """What an answer says. Nothing in it is trusted to be there, or to be of the right type.
+
+    Some of Meta's refusals quote the `token`, and what they say goes into dead letters and events: it is
+    taken out here.
+    """
+    document = _document(reply, token)
     messages = _list_of_objects(document.get("messages"))
     contacts = _list_of_objects(document.get("contacts"))
     error = document.get("error")
@@ -101,11 +105,11 @@ def read_answer(reply: Reply, now: float) -> Answer:
     )
 
 
-def _document(reply: Reply) -> dict[str, Any]:
+def _document(reply: Reply, token: str) -> dict[str, Any]:
     if not reply.complete:
         return {}
     try:
-        document = _json.decode(reply.body)
+        document = _json.decode(reply.body.replace(token.encode(), b"[REDACTED]"))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}

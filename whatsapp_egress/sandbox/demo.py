@@ -152,8 +152,7 @@ def run(
             "TENANT_SERVICE_URL": sandbox.tenants_url,
         }
         settings = Settings.from_environment(environment)
-        queues = Queues.open(settings)
-        stack.callback(queues.close)
+        queues = stack.enter_context(Queues.open(settings))
         queues.refuse_if_in_use()
         gateway = GatewayProcess.start(folder / "egress.log", environment)
         stack.callback(gateway.stop)

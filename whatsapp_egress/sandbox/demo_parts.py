@@ -199,6 +199,14 @@ class Queues:
         channel.confirm_delivery()
         return cls(settings, connection, channel)
 
+    def __enter__(self) -> Queues:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # Ctrl-C may have left pika in the middle of something: its connection then ends with the process.
+        if kind is None or issubclass(kind, Exception):
+            self.close()
+
     def refuse_if_in_use(self) -> None:
         """Raise `DemoFailed` if the queue holds messages or is consumed: they would be somebody's own."""
         queue = self._settings.rabbitmq_queue

@@ -56,7 +56,6 @@ class RabbitBroker:
             Link(reactor, address, f"whatsapp-egress {side}", reconnect_delay, jitter)
             for side in ("consume", "publish")
         ]
-        self._links = links
         self._publisher = Publisher(links[1], topology, reactor)
         self._consumer = Consumer(links[0], topology, prefetch, reactor, receive, lost)
 
@@ -67,8 +66,8 @@ class RabbitBroker:
 
     def start(self) -> None:
         """Connect, and connect again for ever."""
-        for link in self._links:
-            link.start()
+        self._consumer.start()
+        self._publisher.start()
 
     async def stop_consuming(self) -> None:
         """Take no more deliveries; those taken can still be settled."""

@@ -10,7 +10,7 @@ from pika.adapters.twisted_connection import TwistedChannel
 from pika.exceptions import ConsumerCancelled
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from whatsapp_egress.clients.broker.errors import AMQP_TROUBLE, TopologyMissing, channel_trouble
@@ -22,6 +22,10 @@ log = Logger()
 
 AGAIN_SECONDS = 5.0
 """Before consuming again after the broker refused it, or closed the channel."""
+
+LOOK_SECONDS = 15.0
+"""Between looks whether the broker still knows of our consumer. When a queue is deleted just after consuming
+began, RabbitMQ 3.10 has been seen to tell nobody."""
 
 CANCEL_SECONDS = 3.0
 """How long the end of consuming waits for the broker's word."""
@@ -74,14 +78,22 @@ class Consumer:
         self._lost = lost
         self._tasks = Tasks()
         self._stopping = False
+        self._connection: Connection | None = None
         self._subscription: tuple[TwistedChannel, str] | None = None
-        link.on_up = lambda connection: self._tasks.own(self._serve(connection))
+        self._watch = LoopingCall(self._look)
+        self._watch.clock = clock
+        link.on_up = self._up
         link.on_down = self._down
 
     @property
     def consuming(self) -> bool:
         """Whether messages are coming in now."""
         return self._subscription is not None
+
+    def start(self) -> None:
+        """Connect, and connect again for ever."""
+        self._link.start()
+        self._tasks.own(self._keep_looking())
 
     async def cancel(self) -> None:
         """Take no more deliveries; those taken can still be acked."""
@@ -97,11 +109,17 @@ class Consumer:
     async def stop(self) -> None:
         """Close the connection: what is not acked goes back to the broker."""
         self._stopping = True
+        if self._watch.running:
+            self._watch.stop()
         self._tasks.cancel()
         await self._link.stop()
 
+    def _up(self, connection: Connection) -> None:
+        self._connection = connection
+        self._tasks.own(self._serve(connection))
+
     def _down(self) -> None:
-        self._subscription = None
+        self._connection = self._subscription = None
         self._lost()
 
     async def _serve(self, connection: Connection) -> None:
@@ -139,3 +157,20 @@ class Consumer:
             if self._stopping:
                 return
             self._receive(RabbitDelivery(channel, method.delivery_tag, properties, body, method.redelivered))
+
+    async def _keep_looking(self) -> None:
+        await self._watch.start(LOOK_SECONDS, now=False)
+
+    async def _look(self) -> None:
+        """Begin anew when the broker has forgotten our consumer without a word."""
+        connection, subscription = self._connection, self._subscription
+        if connection is None or subscription is None:
+            return
+        try:
+            consumers = await self._topology.consumers(connection)
+        except AMQP_TROUBLE as error:
+            log.warn("rabbitmq_look_failed", detail=channel_trouble(error))
+            return
+        if consumers == 0 and self._subscription is subscription and subscription[0].is_open:
+            log.warn("rabbitmq_consumer_forgotten", queue=self._topology.queue)
+            subscription[0].close()

@@ -74,6 +74,10 @@ class Publisher:
         done: Deferred[None] = confirmed
         return done
 
+    def start(self) -> None:
+        """Connect, and connect again for ever."""
+        self._link.start()
+
     async def stop(self) -> None:
         """Close the connection; what is not confirmed fails."""
         self._tasks.cancel()

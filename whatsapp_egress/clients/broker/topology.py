@@ -45,6 +45,18 @@ class Topology:
         """See to it that all is there. Raises `TopologyMissing` when it isn't and we may not make it."""
         await self._turn.run(lambda: Deferred.fromCoroutine(self._ensure(connection)))
 
+    async def consumers(self, connection: Connection) -> int:
+        """How many consumers the incoming queue has; none if it isn't there."""
+        channel = await connection.channel()
+        try:
+            declared = await channel.queue_declare(self.queue, passive=True)
+        except ChannelClosedByBroker as error:
+            if error.reply_code == NOT_FOUND:
+                return 0
+            raise
+        channel.close()
+        return int(declared.method.consumer_count)
+
     async def _ensure(self, connection: Connection) -> None:
         for name in (self.exchange, DEAD_LETTER_EXCHANGE, EVENTS_EXCHANGE):
             await self._exchange(connection, name)
