@@ -2,12 +2,13 @@
 # changed, but for Debian's packages python3-venv and rabbitmq-server where they are missing and we are root.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean unit integration
+.PHONY: help demo test unit lint format clean
 
 STEP := scripts/step
 PYTHON_IN := .venv/bin/python
 UNIT_TESTS := $(filter-out tests.integration,$(patsubst tests/%/__init__.py,tests.%,$(wildcard tests/*/__init__.py))) \
 	$(patsubst tests/%.py,tests.%,$(wildcard tests/test_*.py))
+PYTHON_SOURCES := setup.py twisted whatsapp_egress tests $(wildcard bench)
 FULLY_COVERED := whatsapp_egress/policy/*,whatsapp_egress/pipeline/*
 
 help: ## say what there is
@@ -33,20 +34,20 @@ test: .venv/.installed-dev ## check everything: style, types, all tests with cov
 		$(PYTHON_IN) -m twisted.trial $(UNIT_TESTS)
 	@printf '\nAll is well.\n'
 
-unit: .venv/.installed-dev ## run the unit tests only; they need no RabbitMQ but for tests/sandbox
+unit: .venv/.installed-dev ## run the unit tests only, which need no RabbitMQ
 	@$(PYTHON_IN) -m pytest --ignore=tests/integration
 
 lint: .venv/.installed-dev ## check style and types
 	@$(STEP) 'ruff check' 'Mend what is listed; make format mends some of it.' $(PYTHON_IN) -m ruff check .
-	@$(STEP) 'ruff format' 'Run: make format' $(PYTHON_IN) -m ruff format --check .
+	@$(STEP) 'ruff format' 'Run: make format' $(PYTHON_IN) -m ruff format --check $(PYTHON_SOURCES)
 	@$(STEP) 'mypy --strict' 'Mend the types that are listed.' $(PYTHON_IN) -m mypy
 
 format: .venv/.installed-dev ## put the source into shape
-	@$(PYTHON_IN) -m ruff check --fix --quiet . ; $(PYTHON_IN) -m ruff format .
+	@$(PYTHON_IN) -m ruff check --fix --quiet . ; $(PYTHON_IN) -m ruff format $(PYTHON_SOURCES)
 
 clean: ## remove what was made here
 	rm -rf .venv .demo build dist *.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache \
-		.hypothesis _trial_temp* twistd.log twistd.pid
+		.hypothesis _trial_temp* tests.* twistd.log twistd.pid
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	find . -name dropin.cache -delete
 

@@ -206,12 +206,10 @@ class Attempts:
 class Stage:
     """Lanes with a clock of their own, attempts that a test ends, and ears for what becomes of the jobs."""
 
-    def __init__(
-        self, *, rate: float | None = 1000.0, most: int = 1000, most_per_tenant: int = 1000
-    ) -> None:
+    def __init__(self, *, rate: float | None = 1000.0, most: int = 1000, most_per_tenant: int = 1000) -> None:
         self.clock = Clock()
         self.witness = Witness()
-        self.attempts = Attempts(lambda tenant, rate: self.lanes.learn(tenant, rate), rate)
+        self.attempts = Attempts(self.learn, rate)
         self.settled: list[tuple[str, Sent | Dead]] = []
         self.given_up: list[str] = []
         self.jobs: list[Job] = []
@@ -229,6 +227,9 @@ class Stage:
                 jitter=lambda: 0.5,
             )
         )
+
+    def learn(self, tenant_id: str, rate: float | None) -> None:
+        self.lanes.learn(tenant_id, rate)
 
     @property
     def begun(self) -> list[str]:

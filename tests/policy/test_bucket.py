@@ -102,7 +102,10 @@ class BucketTests(SynchronousTestCase):
         assert self.clock.getDelayedCalls() == []
 
     def test_it_can_be_stopped_from_within_the_refill(self) -> None:
-        bucket = Bucket(20.0, INTERVAL, self.clock, lambda: bucket.stop())
+        def stop() -> None:
+            bucket.stop()
+
+        bucket = Bucket(20.0, INTERVAL, self.clock, stop)
         bucket.take()
         self.clock.advance(60)
 
@@ -121,19 +124,25 @@ class BucketTests(SynchronousTestCase):
         assert self.bucket.rate == 10
         assert self.bucket.available == pytest.approx(1)
 
-    def test_a_new_rate_leaves_it_as_full_as_it_was(self) -> None:
+    def test_what_was_taken_before_a_new_rate_stays_taken(self) -> None:
         self.bucket.take()
         self.bucket.take()
         self.bucket.change_rate(80.0)
 
-        assert self.bucket.available == pytest.approx(self.bucket.capacity / 2)
+        assert self.bucket.available == pytest.approx(self.bucket.capacity - 2)
+
+    def test_a_full_bucket_stays_full_at_a_new_rate(self) -> None:
+        for rate in (80.0, 1.0):
+            self.bucket.change_rate(rate)
+
+            assert self.bucket.full
 
     def test_the_time_before_a_new_rate_is_paid_at_the_old_one(self) -> None:
         self.empty()
         self.clock.advance(INTERVAL / 2)
-        self.bucket.change_rate(200.0)
+        self.bucket.change_rate(40.0)
 
-        assert self.bucket.available == pytest.approx(self.bucket.capacity / 4)
+        assert self.bucket.available == pytest.approx(self.bucket.capacity - 3)
 
     def test_the_same_rate_changes_nothing(self) -> None:
         self.bucket.take()
@@ -146,7 +155,7 @@ class BucketTests(SynchronousTestCase):
         self.clock.rightNow -= 1000
         self.bucket.change_rate(10.0)
 
-        assert self.bucket.available == pytest.approx(self.bucket.capacity * 3 / 4)
+        assert self.bucket.available == pytest.approx(self.bucket.capacity - 1)
 
     def test_a_refill_that_fails_is_logged(self) -> None:
         def fail() -> None:

@@ -66,10 +66,7 @@ class Recent:
         now = self._clock.seconds()
         self._ended[parcel.digest] = (now, ending)
         self._ended.move_to_end(parcel.digest)
-        while self._ended:
-            ended_at = next(iter(self._ended.values()))[0]
-            if ended_at > now - KEEP_SECONDS and len(self._ended) <= KEEP_MOST:
-                break
+        while len(self._ended) > KEEP_MOST or next(iter(self._ended.values()))[0] <= now - KEEP_SECONDS:
             self._ended.popitem(last=False)
 
     def in_hand(self, name: bytes) -> Parcel | None:

@@ -58,13 +58,13 @@ class Bucket:
         return self._tokens >= self.capacity
 
     def change_rate(self, rate: float) -> None:
-        """Give `rate` tokens a second from now on; a bucket that was half full stays half full."""
+        """Give `rate` tokens a second from now on; what was taken and not refilled yet stays taken."""
         if rate == self._rate:
             return
         self._fill()
-        part = self._tokens / self.capacity
+        taken = self.capacity - self._tokens
         self._rate = rate
-        self._tokens = part * self.capacity
+        self._tokens = max(0.0, self.capacity - taken)
 
     def take(self) -> bool:
         """Take one token; False when there is none."""

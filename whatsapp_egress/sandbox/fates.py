@@ -88,18 +88,18 @@ def the_eight() -> list[Fate]:
         for number in range(40)
     ]
     return [
-        Fate("acme", "100000001", "all is fine: five types of message", _assorted(60), sent=60),
+        Fate("acme", "100000001", "all is fine", _assorted(60), sent=60),
         Fate(
             "bravo",
             "100000002",
-            "fast: 150 at once, 80 a second allowed",
+            "fast: 150 at once",
             [_text(to(number)) for number in range(150)],
             sent=150,
         ),
         Fate(
             "cielo",
             "100000003",
-            "throttled: Meta takes 20 a second (130429)",
+            "throttled (130429)",
             [_text(to(number)) for number in range(50)],
             sent=50,
             behaviour={"messages_per_second": 20},
@@ -107,7 +107,7 @@ def the_eight() -> list[Fate]:
         Fate(
             "delta",
             "100000004",
-            "its token is wrong (190)",
+            "wrong token (190)",
             [_text(to(number)) for number in range(10)],
             sent=0,
             dead_lettered={"auth_failed": 10},
@@ -116,7 +116,7 @@ def the_eight() -> list[Fate]:
         Fate(
             "nobody",
             "100000099",
-            "unknown to the Tenant Service",
+            "unknown",
             [_text(to(number)) for number in range(30)],
             sent=0,
             dead_lettered={"tenant_not_found": 30},
@@ -124,7 +124,7 @@ def the_eight() -> list[Fate]:
         Fate(
             "ember",
             "100000005",
-            "every other recipient is not on WhatsApp (131026)",
+            "bad numbers (131026)",
             bad_recipients,
             sent=20,
             dead_lettered={"rejected": 20},
@@ -132,7 +132,7 @@ def the_eight() -> list[Fate]:
         Fate(
             "fjord",
             "100000006",
-            "its template does not exist (132001)",
+            "no template (132001)",
             [_template(cards.always(_NO_SUCH_TEMPLATE, who=number), "spring_sale") for number in range(30)],
             sent=0,
             dead_lettered={"rejected": 30},
@@ -140,7 +140,7 @@ def the_eight() -> list[Fate]:
         Fate(
             "grove",
             "100000007",
-            "Meta is down for it for 6 s (503), then well",
+            "Meta down 6 s (503)",
             [_text(to(number)) for number in range(40)],
             sent=40,
             behaviour={"mode": "html", "http_status": 503},
