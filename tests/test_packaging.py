@@ -61,7 +61,7 @@ class Installed(SynchronousTestCase):
         found = self.run_there(sys.executable, "-c", FIND, str(ROOT), path=unpacked).split()
         assert found[0].startswith(str(unpacked))
         assert set(found[1:]) >= {"whatsapp-egress", "whatsapp-sandbox", "whatsapp_egress.tap"}
-        packed = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*.*") if "info" not in str(path)}
+        packed = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*.*")}
         kept = {
             str(path.relative_to(ROOT))
             for folder in ("whatsapp_egress", "twisted")

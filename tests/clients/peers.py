@@ -4,12 +4,12 @@ import socket
 
 from twisted.internet import reactor
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import TestCase
 from zope.interface import directlyProvides, providedBy
 
 from tests.sandbox.served import eventually
-from whatsapp_egress.clients.http import HttpClient
+from whatsapp_egress.clients.http import HttpClient, _Body
 from whatsapp_egress.clients.tls import trust
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -108,6 +108,8 @@ class ClientTestCase(TestCase):
     def setUp(self):
         self.time = MovableReactor()
         self.clock = self.time.clock
+        self._bodies = []
+        self.patch(_Body, "connectionMade", lambda body: self._bodies.append(body))
 
     def serve(self, answer=OK, *, tls=None):
         server = Server(answer, tls=tls)
@@ -116,13 +118,25 @@ class ClientTestCase(TestCase):
 
     def client(self, pem=None, *, timeout=10.0, most_idle=10):
         """A client that trusts `pem` alone, if there is one."""
-        http = HttpClient.over(self.time, trust(pem, platform=pem is None), timeout=timeout, most_idle=most_idle)
+        http = HttpClient.over(
+            self.time, trust(pem, platform=pem is None), timeout=timeout, most_idle=most_idle
+        )
         self.addCleanup(self._close, http)
         return http
+
+    async def headers_read(self, count):
+        """Return once the headers of `count` answers were read, and their bodies are waited for."""
+        await eventually(lambda: len(self._bodies) >= count)
 
     async def _close(self, http):
         await http.close()
         assert self.clock.getDelayedCalls() == []
+
+
+async def turns(count):
+    """Let the reactor turn, where there is nothing to be seen from outside that could be waited for."""
+    for _ in range(count):
+        await deferLater(reactor, 0)
 
 
 def deaf(visitor):

@@ -163,6 +163,15 @@ class Broken(World):
         assert len(self.dead_letters()) == 10
         assert len(self.sent()) == 30
 
+    async def test_a_dead_letter_queue_that_nobody_bound_is_bound_when_it_is_needed(self) -> None:
+        tenant = self.sandbox.tenants.add("t1")
+        self.upstream.channel.exchange_declare("whatsapp-dlx", "topic", durable=True)
+        self.upstream.channel.queue_declare("outbound-failed", durable=True)
+        await self.start_gateway()
+        self.upstream.publish(message(tenant, to=cards.always(131026)))
+        await self.until_settled()
+        assert len(self.dead_letters()) == 1
+
     async def test_a_queue_that_exists_is_used_as_it_is(self) -> None:
         tenant = self.sandbox.tenants.add("t1")
         channel = self.upstream.channel

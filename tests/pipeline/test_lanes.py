@@ -190,7 +190,7 @@ class CrashTests(SynchronousTestCase):
 
     def test_a_fault_of_ours_after_a_wait_is_logged(self) -> None:
         class BrokenDelivery(FakeDelivery):
-            @property  # type: ignore[misc]
+            @property
             def alive(self) -> bool:
                 raise ZeroDivisionError
 

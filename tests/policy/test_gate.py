@@ -7,7 +7,7 @@ from whatsapp_egress.policy.gate import Gate
 
 
 def doubling(n: int) -> float:
-    return 10.0 * 2**n
+    return 10.0 * 2.0**n
 
 
 class GateTests(SynchronousTestCase):

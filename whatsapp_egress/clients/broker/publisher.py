@@ -138,7 +138,7 @@ class Publisher:
 
     async def _declare_again(self, connection: Connection) -> None:
         try:
-            await self._topology.ensure(connection)
+            await self._topology.mend(connection)
         except (*AMQP_TROUBLE, TopologyMissing) as error:
             log.error("rabbitmq_not_declared", detail=channel_trouble(error))
         finally:

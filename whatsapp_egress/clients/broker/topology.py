@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
-from attrs import field, frozen
+from attrs import define, field
 from pika.adapters.twisted_connection import TwistedChannel
 from pika.exceptions import ChannelClosedByBroker
 from twisted.internet.defer import Deferred, DeferredLock
@@ -30,7 +31,7 @@ MESSAGE_TTL = 86_400_000
 """Milliseconds the incoming queue keeps a message: a day (contract)."""
 
 
-@frozen
+@define(eq=False)
 class Topology:
     """RABBITMQ_EXCHANGE, RABBITMQ_QUEUE and RABBITMQ_QUEUE_TYPE; the other names are fixed."""
 
@@ -41,9 +42,17 @@ class Topology:
     # has declared and not bound yet, and consume from it.
     _turn: DeferredLock = field(factory=DeferredLock, init=False)
 
+    # What we declared, for that has no bindings but those that we make.
+    _declared: set[str] = field(factory=set, init=False)
+
     async def ensure(self, connection: Connection) -> None:
         """See to it that all is there. Raises `TopologyMissing` when it isn't and we may not make it."""
         await self._turn.run(lambda: Deferred.fromCoroutine(self._ensure(connection)))
+
+    async def mend(self, connection: Connection) -> None:
+        """The same after a dead letter came back: its queue is gone, or nobody has bound it."""
+        self._declared.add(DEAD_LETTER_QUEUE)
+        await self.ensure(connection)
 
     async def consumers(self, connection: Connection) -> int:
         """How many consumers the incoming queue has; none if it isn't there."""
@@ -73,7 +82,7 @@ class Topology:
         async def declare(channel: TwistedChannel, *, passive: bool) -> None:
             await channel.exchange_declare(name, exchange_type="topic", durable=True, passive=passive)
 
-        await _unless_there(connection, f"exchange {name}", declare)
+        await self._unless_there(connection, "exchange", name, declare)
 
     async def _queue(
         self,
@@ -85,28 +94,34 @@ class Topology:
     ) -> None:
         async def declare(channel: TwistedChannel, *, passive: bool) -> None:
             await channel.queue_declare(name, durable=True, passive=passive, arguments=arguments)
-            if not passive:
-                await channel.queue_bind(name, exchange, key)
 
-        await _unless_there(connection, f"queue {name}", declare)
+        async def bind(channel: TwistedChannel) -> None:
+            await channel.queue_bind(name, exchange, key)
 
+        await self._unless_there(connection, "queue", name, declare)
+        if self._declared & {name, exchange}:
+            await _try(connection, f"binding of queue {name} to exchange {exchange}", bind)
 
-async def _unless_there(connection: Connection, what: str, declare: Callable[..., Awaitable[None]]) -> None:
-    """Look whether it is there, which needs no configure right, and declare it only if it is not."""
-    if await _try(connection, what, declare, passive=True):
-        return
-    if not await _try(connection, what, declare, passive=False):
-        raise TopologyMissing(f"{what}: vanished while it was declared")
-    log.info("rabbitmq_declared", what=what)
+    async def _unless_there(
+        self, connection: Connection, kind: str, name: str, declare: Callable[..., Awaitable[None]]
+    ) -> None:
+        """Look whether it is there, which needs no configure right, and declare it only if it is not."""
+        what = f"{kind} {name}"
+        if await _try(connection, what, partial(declare, passive=True)):
+            return
+        if not await _try(connection, what, partial(declare, passive=False)):
+            raise TopologyMissing(f"{what}: vanished while it was declared")
+        self._declared.add(name)
+        log.info("rabbitmq_declared", what=what)
 
 
 async def _try(
-    connection: Connection, what: str, declare: Callable[..., Awaitable[None]], *, passive: bool
+    connection: Connection, what: str, declare: Callable[[TwistedChannel], Awaitable[None]]
 ) -> bool:
     """Declare on a channel of its own, for a refusal closes the channel; False when it does not exist."""
     channel = await connection.channel()
     try:
-        await declare(channel, passive=passive)
+        await declare(channel)
     except ChannelClosedByBroker as error:
         if error.reply_code == NOT_FOUND:
             return False
