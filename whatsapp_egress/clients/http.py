@@ -180,7 +180,7 @@ class HttpClient:
     ) -> Reply:
         """Raises `NotConnected` when no byte was written, `NoReply` when no answer came."""
         pending: Deferred[Any]
-        deadline = self._reactor.callLater(self._timeout, lambda: pending.cancel())  # noqa: PLW0108
+        deadline = self._reactor.callLater(self._timeout, lambda: pending.cancel())
         try:
             pending = self._treq.request(
                 method,
