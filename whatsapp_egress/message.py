@@ -132,7 +132,7 @@ def decode(body: bytes, max_bytes: int, *, track_callback_data: bool = False) ->
     payload = _checked_payload(raw, identity)
     if track_callback_data and "biz_opaque_callback_data" not in payload:
         tag = _encoder.encode(metadata.internalId)
-        raw = raw.rstrip()[:-1] + b',"biz_opaque_callback_data":' + tag + b"}"
+        raw = raw[:-1] + b',"biz_opaque_callback_data":' + tag + b"}"
     return Message(
         tenant_id=metadata.tenantId,
         phone_number_id=metadata.phoneNumberId,

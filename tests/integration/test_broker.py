@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionLost
 from twisted.internet.protocol import Factory, Protocol
@@ -17,6 +18,7 @@ from twisted.python.failure import Failure
 from tests.integration.world import Publisher, World, message
 from whatsapp_egress.clients.broker import consumer
 from whatsapp_egress.clients.broker.consumer import RabbitDelivery
+from whatsapp_egress.clients.broker.link import Connection
 from whatsapp_egress.sandbox import cards
 from whatsapp_egress.sandbox.rabbitmq import PrivateBroker, TlsFiles
 from whatsapp_egress.sandbox.tls import Authority
@@ -196,6 +198,28 @@ class Broken(World):
                 "x-message-ttl": 86400000,
             },
         )
+
+    async def test_it_can_stop_at_every_step_of_its_start(self) -> None:
+        for step in range(1, 13):
+            await self.start_and_stop_when_it_opens_a_channel(step)
+        assert not self.events("task_failed")
+        assert not self.events("rabbitmq_not_consuming")
+
+    async def start_and_stop_when_it_opens_a_channel(self, number: int) -> None:
+        opens, opened, reached = Connection.channel, 0, Deferred[None]()
+
+        def count(connection: Connection) -> Any:
+            nonlocal opened
+            opened += 1
+            if opened == number:
+                reactor.callLater(0, reached.callback, None)
+            return opens(connection)
+
+        counting = self.patch(Connection, "channel", count)
+        await self.start_gateway(until_ready=False)
+        await reached
+        counting.restore()
+        await self.stop_gateway()
 
     async def test_a_silent_link_is_aborted_and_replaced(self) -> None:
         tenant = self.sandbox.tenants.add("t1")

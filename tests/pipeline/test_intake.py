@@ -160,6 +160,19 @@ class RedeliveryTests(Receiving):
         assert delivery.acks == 1
         assert len(self.broker.events) == 1
 
+    def test_one_lost_again_while_its_dead_letter_is_published_is_acked_the_third_time(self) -> None:
+        self.broker.on_dead_letter = refused
+        self.receive().alive = False
+        self.end(DEAD)
+        confirm: Deferred[None] = Deferred()
+        self.broker.on_dead_letter = lambda: confirm
+        self.receive(redelivered=True).alive = False
+        delivery = self.receive(redelivered=True)
+        confirm.callback(None)
+
+        assert delivery.acks == 1
+        assert len(self.broker.dead_letters) == 2
+
     def test_one_of_what_is_no_message_takes_the_place_of_the_lost_one(self) -> None:
         self.broker.on_dead_letter = refused
         self.receive(b"not json").alive = False

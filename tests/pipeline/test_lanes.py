@@ -67,7 +67,20 @@ class IdleTests(SynchronousTestCase):
         self.stage.pass_time(9)
         assert len(self.stage.lanes) == 1
 
-        self.stage.pass_time(1)
+        self.stage.clock.advance(1.1)
+        assert self.stage.quiet
+
+    def test_it_stays_while_its_tenant_waits(self) -> None:
+        self.stage.offer("1", "alice")
+        self.stage.offer("2", "bob")
+        self.stage.end("1", TENANT_WAIT)
+        self.stage.end("2", SENT)
+        lost(self.stage.jobs[0])
+        self.stage.lanes.abandon()
+        self.stage.pass_time(4)
+        assert len(self.stage.lanes) == 1
+
+        self.stage.clock.advance(1.1)
         assert self.stage.quiet
 
     def test_a_tenant_that_comes_back_gets_a_new_one(self) -> None:
@@ -79,20 +92,20 @@ class IdleTests(SynchronousTestCase):
         assert self.stage.in_flight == ["2"]
 
     def test_the_old_lane_of_a_tenant_has_no_say_in_the_new_one(self) -> None:
-        stage = Stage(most=1)
+        stage = Stage(most=2)
         stage.warm_up("t2")
-        stage.offer("blocking", tenant_id="t1")
+        for name in ("busy", "busy too"):
+            stage.offer(name, None, tenant_id="t1")
         lost(stage.offer("lost", tenant_id="t2"))
         stage.lanes.abandon()
         stage.pass_time(1)
         assert len(stage.lanes) == 1
 
         stage.offer("1", "alice", tenant_id="t2")
-        stage.end("blocking", SENT)
+        stage.end("busy", SENT)
         stage.offer("2", "alice", tenant_id="t2")
+        stage.end("busy too", SENT)
         assert stage.in_flight == ["1"]
-        stage.end("1", SENT)
-        assert stage.in_flight == ["2"]
 
 
 class LostConnectionTests(SynchronousTestCase):

@@ -85,12 +85,14 @@ class RecentTests(SynchronousTestCase):
 
     def test_an_ending_that_was_renewed_is_kept_from_then_on(self) -> None:
         self.recent.end(parcel(b"renewed"), ending())
+        self.recent.end(parcel(b"old"), ending())
         self.clock.advance(KEEP_SECONDS - 1)
         self.recent.end(parcel(b"renewed"), ending())
         self.clock.advance(KEEP_SECONDS - 1)
-        self.recent.end(parcel(b"other"), ending())
+        self.recent.end(parcel(b"new"), ending())
 
         assert self.recent.ending(digest(b"renewed")) is not None
+        assert self.recent.ending(digest(b"old")) is None
 
     def test_no_more_than_so_many_are_kept_and_the_oldest_goes_first(self) -> None:
         self.patch(recent, "KEEP_MOST", 2)

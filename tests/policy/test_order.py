@@ -161,6 +161,12 @@ class DiscardTests(_Ordering):
         assert self.unwant(second) == ["2"]
         assert self.taken() == ["1", "3"]
 
+    def test_the_rest_of_a_conversation_keeps_its_order(self) -> None:
+        items = {priority: self.add(f"{priority}", "a", priority) for priority in (10, 5, 9, 4, 3, 8, 7)}
+
+        self.unwant(items[5])
+        assert self.taken() == ["10", "9", "8", "7", "4", "3"]
+
     def test_a_conversation_can_begin_anew_after_all_of_it_was_discarded(self) -> None:
         gone = self.add("1", "a")
         self.unwant(gone)

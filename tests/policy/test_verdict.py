@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from attrs import evolve
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.policy.meta import ENTRIES, TABLE, codes_of
-from whatsapp_egress.policy.table import ErrorClass
+from tests.policy.meta import DOCUMENT, ENTRIES, TABLE, codes_of
+from whatsapp_egress.policy.table import ErrorClass, ErrorTable
 from whatsapp_egress.policy.verdict import (
     Answer,
     Dead,
@@ -53,6 +54,10 @@ def answers_of(entry: dict[str, Any]) -> list[Answer]:
         for code in codes_of(entry)
         for status in sorted(statuses_of(entry))
     ]
+
+
+def entry_of(code: int) -> dict[str, Any]:
+    return next(entry for entry in ENTRIES if entry["code"] == code)
 
 
 def answer_with(code: int | None, status: int = 400, **fields: Any) -> Answer:
@@ -277,6 +282,14 @@ class DelayTests(SynchronousTestCase):
 
     def test_the_spam_throttle_is_ten_minutes_at_the_least(self) -> None:
         assert self.floor(answer_with(131048)) >= 600
+
+    def test_it_is_so_even_where_the_table_names_no_delay(self) -> None:
+        spam = {name: value for name, value in entry_of(131048).items() if name != "min_delay_s"}
+        table = ErrorTable.parse(json.dumps({**DOCUMENT, "entries": [spam]}).encode())
+        verdict = judge(answer_with(131048), table, FIRST, USUAL)
+
+        assert isinstance(verdict, Wait)
+        assert verdict.floor == 600
 
     def test_a_pair_throttle_begins_with_its_own_six_seconds(self) -> None:
         assert self.floor(answer_with(131056)) == 6

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any
+from typing import Any, NoReturn
 
 from attrs import define, field, frozen
 from hyperlink import EncodedURL
@@ -25,7 +25,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from whatsapp_egress.clients.tls import ReadyEndpoint, TrustRoot, explain
+from whatsapp_egress.clients.tls import OpenLines, ReadyEndpoint, TrustRoot, explain
 from whatsapp_egress.errors import NoReply, NotConnected
 
 LARGEST_ANSWER = 1 << 20
@@ -53,6 +53,7 @@ class _Endpoints:
     _reactor: IReactorTime
     _trust: TrustRoot
     _timeout: float
+    _open: OpenLines
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         endpoint: IStreamClientEndpoint = HostnameEndpoint(
@@ -62,7 +63,7 @@ class _Endpoints:
         if secure:
             options = optionsForClientTLS(uri.host.decode("ascii"), trustRoot=self._trust)
             endpoint = wrapClientTLS(options, endpoint)
-        return ReadyEndpoint(endpoint, self._reactor, secure)
+        return ReadyEndpoint(endpoint, self._reactor, secure, self._open)
 
 
 @implementer(IAgent)
@@ -114,31 +115,30 @@ class _Bytes:
     def stopProducing(self) -> None: ...
 
 
+class _TooLargeError(Exception):
+    """An answer has more than `LARGEST_ANSWER` bytes."""
+
+
 class _Body(Protocol):
     """Collects a body up to a limit; `done` fires with what came and whether that is all."""
 
+    transport: Any
+
     def __init__(self, limit: int) -> None:
-        self.done: Deferred[tuple[bytes, bool]] = Deferred(lambda _: self._end(complete=False))
+        self.done: Deferred[tuple[bytes, bool]] = Deferred(lambda _: self.transport.stopProducing())
         self._room = limit
         self._parts: list[bytes] = []
 
     def dataReceived(self, data: bytes) -> None:
         self._room -= len(data)
         if self._room < 0:
-            self._end(complete=False)
-        else:
-            self._parts.append(data)
+            self.transport.stopProducing()
+            raise _TooLargeError  # so that the parser stops here, and doesn't hand the connection to the pool
+        self._parts.append(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         # A body that ends with the connection may be cut off unnoticed; whether it is whole JSON tells.
-        self._finish(complete=bool(reason.check(ResponseDone, PotentialDataLoss)))
-
-    def _end(self, *, complete: bool) -> None:
-        self._finish(complete=complete)
-        if self.transport is not None:
-            self.transport.loseConnection()
-
-    def _finish(self, *, complete: bool) -> None:
+        complete = self._room >= 0 and bool(reason.check(ResponseDone, PotentialDataLoss))
         if not self.done.called:
             self.done.callback((b"".join(self._parts), complete))
 
@@ -153,6 +153,7 @@ class HttpClient:
 
     _treq: HTTPClient
     _pool: HTTPConnectionPool
+    _open: OpenLines
     _reactor: Any
     _timeout: float
 
@@ -164,25 +165,28 @@ class HttpClient:
         pool.cachedConnectionTimeout = IDLE_SECONDS  # type: ignore[assignment]  # Twisted infers an int
         # A request is repeated by our verdicts alone; the pool would repeat a GET by itself.
         pool.retryAutomatically = False
-        agent = Agent.usingEndpointFactory(reactor, _Endpoints(reactor, trust, timeout), pool)
+        lines = OpenLines()
+        agent = Agent.usingEndpointFactory(reactor, _Endpoints(reactor, trust, timeout, lines), pool)
         # treq keeps one jar for all requests, and with it one tenant's cookies would go out with another's.
         no_cookies = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
         client = HTTPClient(_PlainAgent(agent), cookiejar=no_cookies, data_to_body_producer=_Bytes)
-        return cls(client, pool, reactor, timeout)
+        return cls(client, pool, lines, reactor, timeout)
 
-    def close(self) -> Deferred[None]:
-        """Close the unused connections; fires when they are closed."""
-        closed: Deferred[None] = self._pool.closeCachedConnections().addCallback(lambda _: None)
-        return closed
+    async def close(self) -> None:
+        """Close the unused connections and abort all others; returns when they are gone."""
+        await self._pool.closeCachedConnections()
+        await self._open.abort()
 
     async def exchange(
         self, method: str, url: EncodedURL, headers: Headers, body: bytes | None = None
     ) -> Reply:
-        """Raises `NotConnected` when no byte was written, `NoReply` when no answer came."""
-        pending: Deferred[Any]
-        deadline = self._reactor.callLater(self._timeout, lambda: pending.cancel())
+        """Raises `NotConnected` when no byte was written, `NoReply` when no answer came.
+
+        Cancelled, it aborts its connection and raises `CancelledError`.
+        """
+        deadline = self._reactor.seconds() + self._timeout
         try:
-            pending = self._treq.request(
+            response = await self._treq.request(
                 method,
                 url,
                 headers=headers,
@@ -190,21 +194,29 @@ class HttpClient:
                 allow_redirects=False,
                 unbuffered=True,
                 reactor=self._reactor,
-            )
-            response = await pending
-            reader = _Body(LARGEST_ANSWER)
-            pending = reader.done
-            response.deliverBody(reader)
-            content, complete = await pending
-        except NotConnected:
+            ).addTimeout(self._timeout, self._reactor, _too_late)
+        except (NotConnected, NoReply):
             raise
         except Exception as error:
-            if not deadline.active():
-                raise NoReply(f"no answer within {self._timeout:g} s") from error
-            if isinstance(error, CancelledError):
-                raise  # whoever asked doesn't want to know any more
+            if _cancelled(error):
+                raise CancelledError from error
             raise NoReply(explain(error)) from error
-        finally:
-            if deadline.active():
-                deadline.cancel()
+        reader = _Body(LARGEST_ANSWER)
+        left = max(0.0, deadline - self._reactor.seconds())
+        reader.done.addTimeout(left, self._reactor, lambda _, __: (b"", False))
+        response.deliverBody(reader)
+        content, complete = await reader.done
         return Reply(response.code, response.headers, content, complete)
+
+
+def _too_late(result: object, seconds: float) -> NoReturn:
+    """What a request came to that was cancelled at its deadline."""
+    if isinstance(result, Failure) and result.check(CancelledError):
+        raise NotConnected(f"no connection within {seconds:g} s")
+    raise NoReply(f"no answer within {seconds:g} s")
+
+
+def _cancelled(error: Exception) -> bool:
+    """Whether somebody cancelled it: `Agent` wraps that in its own errors once the request is written."""
+    reasons = getattr(error, "reasons", None) or [Failure(error)]
+    return any(reason.check(CancelledError) for reason in reasons)

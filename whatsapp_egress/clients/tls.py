@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from attrs import define
+from attrs import define, field
 from OpenSSL import SSL
 from twisted.internet._sslverify import IOpenSSLTrustRoot
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -66,21 +66,28 @@ class _Line(Protocol):
     """Stands between the transport and the protocol: brings them together after the handshake, and hangs up
     for sure. It is the protocol's transport, and passes on what it doesn't change."""
 
+    transport: Any
+
     def __init__(
-        self, factory: IProtocolFactory, address: IAddress, clock: IReactorTime, secure: bool
+        self,
+        factory: IProtocolFactory,
+        address: IAddress,
+        clock: IReactorTime,
+        secure: bool,
+        among: OpenLines,
     ) -> None:
-        self.ready: Deferred[IProtocol] = Deferred(lambda _: self._abort())
+        self.ready: Deferred[IProtocol] = Deferred(lambda _: self.abortConnection())
+        self.gone: Deferred[None] = Deferred()
         self._factory = factory
         self._address = address
         self._clock = clock
         self._secure = secure
+        self._among = among
         self._protocol: IProtocol | None = None
         self._hanging_up: IDelayedCall | None = None
-        self._lost = False
-
-    transport: Any
 
     def connectionMade(self) -> None:
+        self._among.lines.add(self)
         directlyProvides(self, providedBy(self.transport))
         if not self._secure:
             self._join()
@@ -94,22 +101,29 @@ class _Line(Protocol):
             self._protocol.dataReceived(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._lost = True
-        if self._hanging_up is not None:
+        self.connected = 0
+        self._among.lines.discard(self)
+        if self._hanging_up is not None and self._hanging_up.active():
             self._hanging_up.cancel()
-            self._hanging_up = None
         if self._protocol is not None:
             self._protocol.connectionLost(reason)
         elif not self.ready.called:
             self.ready.errback(Failure(NotConnected(f"TLS handshake: {explain(reason.value)}")))
+        self.gone.callback(None)
 
     def loseConnection(self) -> None:
         """Hang up politely, and then for sure."""
-        if not self._lost and self._hanging_up is None:
-            self._hanging_up = self._clock.callLater(HANG_UP_SECONDS, self._abort)
+        if self.connected and self._hanging_up is None:
+            self._hanging_up = self._clock.callLater(HANG_UP_SECONDS, self.abortConnection)
             self.transport.loseConnection()
 
-    stopProducing = loseConnection
+    def abortConnection(self) -> None:
+        """Hang up at once. TLS would trip over an abort of what is lost already."""
+        if self.connected:
+            self.transport.abortConnection()
+
+    # Who wants nothing more of what comes need not wait for a peer that perhaps sends without end.
+    stopProducing = abortConnection
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.transport, name)
@@ -117,17 +131,26 @@ class _Line(Protocol):
     def _join(self) -> None:
         protocol = self._factory.buildProtocol(self._address)
         if protocol is None:
-            self._abort()
+            self.abortConnection()
             return
         self._protocol = protocol
         line: Any = self
         protocol.makeConnection(line)
         self.ready.callback(protocol)
 
-    def _abort(self) -> None:
-        self._hanging_up = None
-        if self.transport is not None:
-            self.transport.abortConnection()
+
+@define
+class OpenLines:
+    """The connections there are, so that whoever leaves can see them end."""
+
+    lines: set[_Line] = field(factory=set, init=False)
+
+    async def abort(self) -> None:
+        """Abort them all; returns when they are gone."""
+        lines = list(self.lines)
+        for line in lines:
+            line.abortConnection()
+        await gatherResults([line.gone for line in lines])
 
 
 @define
@@ -137,9 +160,10 @@ class _Lines(Factory):
     _factory: IProtocolFactory
     _clock: IReactorTime
     _secure: bool
+    _among: OpenLines
 
     def buildProtocol(self, addr: Any) -> _Line:
-        return _Line(self._factory, addr, self._clock, self._secure)
+        return _Line(self._factory, addr, self._clock, self._secure, self._among)
 
 
 @implementer(IStreamClientEndpoint)
@@ -148,29 +172,35 @@ class ReadyEndpoint:
     """An endpoint whose protocols can be written to: the connection is there and TLS is verified.
 
     Whatever goes wrong before that is `NotConnected`, and no byte of the protocol's was written. The
-    connections hang up for sure: a close that the peer doesn't answer becomes an abort.
+    connections hang up for sure: a close that the peer doesn't answer becomes an abort. While they are
+    there they are among the `OpenLines`.
     """
 
     _endpoint: IStreamClientEndpoint
     _clock: IReactorTime
     _secure: bool
+    _among: OpenLines = field(factory=OpenLines)
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """Connect, and shake hands if the endpoint is a TLS one."""
-        return Deferred.fromCoroutine(self._connect(protocolFactory))
+        """Connect, and shake hands if the endpoint is a TLS one. Cancelled, it is `CancelledError`."""
+        connecting = Deferred.fromCoroutine(self._connect(protocolFactory))
+
+        def cancel(connected: Deferred[IProtocol]) -> None:
+            # Before its parts end, each in its way: a name lookup that is cancelled calls itself failed.
+            connected.errback(CancelledError())
+            connecting.cancel()
+
+        connected: Deferred[IProtocol] = Deferred(cancel)
+        connecting.addBoth(lambda result: None if connected.called else connected.callback(result))
+        return connected
 
     async def _connect(self, factory: IProtocolFactory) -> IProtocol:
         try:
-            line = await self._endpoint.connect(_Lines(factory, self._clock, self._secure))
+            line = await self._endpoint.connect(_Lines(factory, self._clock, self._secure, self._among))
         except Exception as error:
             raise NotConnected(explain(error)) from error
         assert isinstance(line, _Line)  # noqa: S101 - _Lines makes nothing else
-        try:
-            return await line.ready
-        except NotConnected:
-            raise
-        except Exception as error:
-            raise NotConnected(f"TLS handshake: {explain(error)}") from error
+        return await line.ready
 
 
 def explain(error: BaseException | None) -> str:

@@ -149,7 +149,6 @@ class Lane:
         """Start nothing more, and leave to the broker all that is not in flight."""
         self._stopped = True
         self._gate.stop()
-        self._road.turns.leave(self)
         for wait in list(self._waits):
             wait.cancel()
         for sender in self._senders.values():

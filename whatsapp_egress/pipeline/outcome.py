@@ -40,7 +40,6 @@ class Outcome:
     _now: Callable[[], float]
     _events: bool = True
     _settling: Tasks = field(factory=Tasks, init=False)
-    _announcing: set[Deferred[None]] = field(factory=set, init=False)
 
     def settle(self, parcel: Parcel, verdict: Sent | Dead) -> None:
         """Bring `parcel` to its end; the caller has nothing more to do with it."""
@@ -58,8 +57,6 @@ class Outcome:
 
     def cut_short(self) -> None:
         """Ack what only waits for its event; what is not in the dead-letter queue stays with the broker."""
-        for announcing in list(self._announcing):
-            announcing.cancel()
         self._settling.cancel()
 
     async def _settle(self, parcel: Parcel, verdict: Sent | Dead, *, published: bool) -> None:
@@ -100,14 +97,12 @@ class Outcome:
             self._announce_until_confirmed(
                 *message.event(parcel.identity, verdict, parcel.attempts, self._now())
             )
-        ).addTimeout(EVENT_PATIENCE, self._clock)
-        self._announcing.add(announcing)
+        )
         try:
-            await announcing
+            await announcing.addTimeout(EVENT_PATIENCE, self._clock)
         except (CancelledError, defer.TimeoutError):
+            # Cut short, or the patience is over: the ack is what matters.
             self._observer.unpublished(parcel, "event", "not confirmed in time")
-        finally:
-            self._announcing.discard(announcing)
 
     async def _announce_until_confirmed(self, routing_key: str, body: bytes) -> None:
         while True:

@@ -59,8 +59,6 @@ class Bucket:
 
     def change_rate(self, rate: float) -> None:
         """Give `rate` tokens a second from now on; what was taken and not refilled yet stays taken."""
-        if rate == self._rate:
-            return
         self._fill()
         taken = self.capacity - self._tokens
         self._rate = rate

@@ -101,8 +101,11 @@ class Consumer:
         if self._subscription is not None:
             channel, tag = self._subscription
             self._subscription = None
+            cancelled: Deferred[Any] = Deferred()
             try:
-                await channel.basic_cancel(tag).addTimeout(CANCEL_SECONDS, self._clock)
+                # pika's own Deferred is not cancelled when that takes too long: it would be fired once more.
+                channel.basic_cancel(tag).chainDeferred(cancelled)
+                await cancelled.addTimeout(CANCEL_SECONDS, self._clock)
             except Exception as error:  # noqa: BLE001 - whatever it is, the connection is closed next
                 log.warn("rabbitmq_cancel_failed", detail=channel_trouble(error))
 
@@ -111,8 +114,10 @@ class Consumer:
         self._stopping = True
         if self._watch.running:
             self._watch.stop()
-        self._tasks.cancel()
+        # The connection first, which ends all that waits for an answer of the broker's. Cancelled while it is
+        # open, such a call would be fired once more by pika when its channel closes.
         await self._link.stop()
+        self._tasks.cancel()
 
     def _up(self, connection: Connection) -> None:
         self._connection = connection
@@ -134,12 +139,14 @@ class Consumer:
                 await self._consume(channel)
             except ConsumerCancelled:
                 # The queue was deleted, or its node went: the channel stays, and so do its deliveries.
-                log.warn("rabbitmq_consumer_cancelled", queue=self._topology.queue)
                 self._subscription = None
+                if not self._stopping:
+                    log.warn("rabbitmq_consumer_cancelled", queue=self._topology.queue)
                 continue
             except (*AMQP_TROUBLE, TopologyMissing) as error:
                 self._subscription = None
-                log.error("rabbitmq_not_consuming", detail=channel_trouble(error))
+                if not self._stopping:
+                    log.error("rabbitmq_not_consuming", detail=channel_trouble(error))
             if channel is not None and not channel.is_open:
                 self._lost()
             if connection.is_open and not self._stopping:

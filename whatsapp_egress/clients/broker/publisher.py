@@ -80,8 +80,9 @@ class Publisher:
 
     async def stop(self) -> None:
         """Close the connection; what is not confirmed fails."""
-        self._tasks.cancel()
+        # In this order: pika trips over a call that was cancelled when its channel closes.
         await self._link.stop()
+        self._tasks.cancel()
 
     def _down(self) -> None:
         self._connection = self._channel = None
