@@ -120,8 +120,10 @@ class WholeDemoTests(TestCase):
         self.folder = Path(folder.name)
 
     def start(self, **environ: str) -> subprocess.Popen[str]:
+        # As a terminal starts it: whoever runs the tests in the background has them ignore SIGINT.
+        listening = ["env", "--default-signal=INT"]
         return subprocess.Popen(
-            [sys.executable, "-m", "whatsapp_egress.sandbox.demo"],
+            [*listening, sys.executable, "-m", "whatsapp_egress.sandbox.demo"],
             env={**os.environ, **environ},
             cwd=self.folder,
             stdout=subprocess.PIPE,
