@@ -57,12 +57,13 @@ class Flow(World):
         await self.until(lambda: len(self.sandbox.record) == 750, "all arrived", patience=60)
         for tenant, rate in ((slow, 20), (fast, 100)):
             times = sorted(arrival.time for arrival in self.sandbox.record if arrival.tenant == tenant.id)
-            # Every window of 5 s that lies within the run, the first one with its burst included.
-            for start in range(0, len(times), 5):
+            # Every window of 5 s that lies within the run. In its first second 750 messages come in, and
+            # connections are made: what Meta sees then is when we had the time, and not the bucket.
+            for start in range(rate, len(times), 5):
                 if times[start] + 5 > times[-1]:
                     break
                 count = sum(times[start] <= time < times[start] + 5 for time in times)
-                assert abs(count - rate * 5) <= 0.05 * rate * 5 + 1, (tenant.id, start, count)
+                assert abs(count - rate * 5) <= 0.05 * rate * 5, (tenant.id, start, count)
 
     async def test_a_number_that_is_held_does_not_hold_the_tenants_other_number(self) -> None:
         tenant = self.sandbox.tenants.add(
