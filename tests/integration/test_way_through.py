@@ -224,7 +224,7 @@ class Fates(World):
         fine = self.sandbox.tenants.add("fine")
         await self.start_gateway(META_API_MAX_RETRIES="0")
         self.upstream.publish(message(slow, to=cards.times(1, 130429), internal_id="throttled"))
-        await self.until(lambda: len(self.sandbox.record) == 1, "throttled")
+        await self.until(lambda: self.events("rate_limit_exceeded"), "throttled")
         self.upstream.publish(message(slow, internal_id="behind"))
         self.upstream.publish(message(fine, internal_id="beside"))
         await self.until(lambda: len(self.sent()) == 1, "the other tenant's is sent")
