@@ -237,6 +237,16 @@ class InFlightTests(SynchronousTestCase):
 
         assert stage.in_flight == ["greedy 1", "greedy 2", "modest"]
 
+    def test_many_tenants_whose_messages_end_at_once_follow_each_other(self) -> None:
+        stage = Stage(most=1)
+        stage.offer("first", tenant_id="t")
+        for number in range(2000):
+            stage.offer(f"{number}", tenant_id=f"t{number}", expires_at=EPOCH + 1)
+        stage.clock.advance(1)
+        stage.end("first", SENT)
+
+        assert len(stage.settled) == 2001
+
     def test_many_tenants_come_to_an_end(self) -> None:
         stage = Stage(most=3, most_per_tenant=2)
         for number in range(200):

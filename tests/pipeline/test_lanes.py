@@ -83,6 +83,15 @@ class IdleTests(SynchronousTestCase):
         self.stage.clock.advance(1.1)
         assert self.stage.quiet
 
+    def test_numbers_that_have_nothing_to_send_are_forgotten_while_others_go_on(self) -> None:
+        self.stage.offer("in flight", phone_number_id="0")
+        for number in range(1, 100):
+            self.stage.offer(f"{number}", phone_number_id=f"{number}")
+            self.stage.end(f"{number}", SENT)
+        self.stage.pass_time(1)
+
+        assert list(self.stage.lanes._lanes["t1"]._senders) == ["0"]
+
     def test_a_tenant_that_comes_back_gets_a_new_one(self) -> None:
         self.stage.offer("1")
         self.stage.end("1", SENT)

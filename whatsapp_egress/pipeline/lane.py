@@ -66,6 +66,11 @@ class _Sender:
     def ready(self) -> bool:
         return not self.gate.shut and self.bucket.available >= 1 and self.order.peek() is not None
 
+    @property
+    def quiet(self) -> bool:
+        """Whether it holds no job, and no memory of a throttle or of tokens spent."""
+        return not self.order and self.bucket.full and not self.gate.shut
+
 
 class Lane:
     """A state machine without I/O: `offer` puts jobs in, `pump` starts what may, `finished` ends a try.
@@ -84,14 +89,6 @@ class Lane:
         self._pumping = False
         self._stopped = False
         self.in_flight = 0
-
-    @property
-    def idle(self) -> bool:
-        """Whether it holds no job, and no memory of a throttle or of tokens spent."""
-        return not self._gate.shut and all(
-            not sender.order and sender.bucket.full and not sender.gate.shut
-            for sender in self._senders.values()
-        )
 
     def offer(self, job: Job) -> None:
         """Put a job in line."""
@@ -119,7 +116,9 @@ class Lane:
                 self._start(sender)
         finally:
             self._pumping = False
-        if self.idle:
+        for number in [number for number, sender in self._senders.items() if sender.quiet]:
+            del self._senders[number]
+        if not self._senders and not self._gate.shut:
             # Nor may it be pumped once more: by then its tenant may have another lane.
             self._road.turns.leave(self)
             self._on_idle()

@@ -25,6 +25,7 @@ class Turns:
     most: int
     _taken: int = field(default=0, init=False)
     _waiting: dict[int, Waiting] = field(factory=dict, init=False)
+    _giving: bool = field(default=False, init=False)
 
     def take(self, lane: Waiting) -> bool:
         """Take a turn; False puts the lane in line."""
@@ -37,10 +38,16 @@ class Turns:
     def give_back(self) -> None:
         """A turn is free again."""
         self._taken -= 1
-        while self._waiting and self._taken < self.most:
-            lane = min(self._waiting.values(), key=lambda waiting: waiting.in_flight)
-            del self._waiting[id(lane)]
-            lane.pump()
+        if self._giving:
+            return  # the loop below sees it; from here, lanes whose messages end at once would nest in it
+        self._giving = True
+        try:
+            while self._waiting and self._taken < self.most:
+                lane = min(self._waiting.values(), key=lambda waiting: waiting.in_flight)
+                del self._waiting[id(lane)]
+                lane.pump()
+        finally:
+            self._giving = False
 
     def leave(self, lane: Waiting) -> None:
         """The lane does not want a turn any more."""
