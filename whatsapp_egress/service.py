@@ -14,6 +14,7 @@ from urllib.request import url2pathname
 from attrs import define
 from twisted.application.service import MultiService
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, maybeDeferred
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -48,6 +49,19 @@ IDLE_TENANT_CONNECTIONS = 10
 """Unused connections to the Tenant Service that are kept: each tenant is asked once in a while."""
 
 
+class NotStarted(SystemExit, Exception):
+    """The service can't start, and has logged why.
+
+    twistd takes it for an `Exception`: it removes its pidfile, and tells the parent of a daemon. Python takes
+    it for a `SystemExit`: the process ends with status 1 and no traceback, which would be a line of log for
+    each of its lines.
+    """
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.code = 1
+
+
 @define(eq=False)
 class Parts:
     """Everything that is built, in the order a message meets it."""
@@ -77,8 +91,12 @@ class Egress(MultiService):
         return bool(self.running) and self.parts.broker.consuming
 
     def startService(self) -> None:
-        """Connect; a broker that is away is waited for."""
-        MultiService.startService(self)
+        """Connect; a broker that is away is waited for. Raises `NotStarted` where a port can't be had."""
+        try:
+            MultiService.startService(self)
+        except CannotListenError as error:
+            log.critical("service_not_started", setting="HEALTH_CHECK_PORT", detail=str(error))
+            raise NotStarted(str(error)) from error
         log.info("service_started", healthPort=self.health.port)
         self.parts.broker.start()
 
@@ -196,7 +214,7 @@ def _credentials(
     """From a file, which is its own cache, or from the Tenant Service with a cache before it."""
     if settings.tenant_service_url.startswith("file:"):
         path = Path(url2pathname(urlsplit(settings.tenant_service_url).path))
-        return TenantFile(path, time.time, redactor.know), []
+        return TenantFile(path, settings.credential_stale_ttl, time.time, redactor.know), []
     client = HttpClient.over(
         reactor,
         trust(None, platform=True),

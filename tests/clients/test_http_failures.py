@@ -147,7 +147,10 @@ class FailureTests(ClientTestCase):
         await self.fails(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "gzip")
 
     async def test_a_header_line_without_end_is_no_reply(self):
-        await self.fails(b"HTTP/1.1 200 OK\r\nX-A: " + b"x" * 100_000, "")
+        await self.fails(
+            b"HTTP/1.1 200 OK\r\nX-A: " + b"x" * 100_000,
+            "ConnectionDone",
+        )
 
     async def test_a_body_that_breaks_off_is_an_incomplete_answer(self):
         for head in (HEAD, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n64\r\n"):

@@ -16,9 +16,10 @@ from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
 from tests.integration.world import Publisher, World, message
-from whatsapp_egress.clients.broker import consumer
+from whatsapp_egress.clients.broker import Topology, consumer, link
 from whatsapp_egress.clients.broker.consumer import RabbitDelivery
 from whatsapp_egress.clients.broker.link import Connection
+from whatsapp_egress.pipeline.intake import Intake
 from whatsapp_egress.sandbox import cards
 from whatsapp_egress.sandbox.rabbitmq import PrivateBroker, TlsFiles
 from whatsapp_egress.sandbox.tls import Authority
@@ -240,6 +241,54 @@ class Broken(World):
         for end in list(cable.ends):
             end.transport.abortConnection()
         await self.until(lambda: not cable.ends, "the cable is free")
+
+    async def test_a_peer_that_says_nothing_is_left_in_time(self) -> None:
+        mute = Factory.forProtocol(Protocol)
+        mute.noisy = False
+        port = reactor.listenTCP(0, mute, interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        self.patch(link, "HANDSHAKE_SECONDS", 0.2)
+        for tls in ("false", "true"):
+            self.log.clear()
+            await self.start_gateway(until_ready=False, RABBITMQ_PORT=port.getHost().port, RABBITMQ_TLS=tls)
+            await self.until(lambda: len(self.events("rabbitmq_unreachable")) >= 4, "it tries again")
+            assert "no answer in time" in self.events("rabbitmq_unreachable")[0]["detail"]
+            await self.stop_gateway()
+
+    async def test_a_fault_of_ours_ends_in_a_new_connection(self) -> None:
+        tenant = self.sandbox.tenants.add("t1")
+        faults = iter([KeyError("consuming"), KeyError("publishing")])
+        ensure = Topology.ensure
+
+        async def fail_at_first(topology: Topology, connection: Connection) -> None:
+            for fault in faults:
+                raise fault
+            await ensure(topology, connection)
+
+        self.patch(Topology, "ensure", fail_at_first)
+        await self.start_gateway()
+        assert len(self.events("rabbitmq_connection_given_up")) == 2
+        self.upstream.publish(message(tenant))
+        await self.until_settled()
+        assert len(self.flushLoggedErrors(KeyError)) == 2
+
+    async def test_a_fault_of_ours_with_one_delivery_leaves_it_queued_and_the_others_go_on(self) -> None:
+        tenant = self.sandbox.tenants.add("t1")
+        receive = Intake.receive
+
+        def fail_with_one(intake: Intake, delivery: RabbitDelivery) -> None:
+            if b"poison" in delivery.body:
+                raise KeyError("poison")
+            receive(intake, delivery)
+
+        self.patch(Intake, "receive", fail_with_one)
+        await self.start_gateway()
+        self.upstream.publish(message(tenant, internal_id="poison"))
+        self.upstream.publish(message(tenant, internal_id="good"))
+        await self.until(lambda: self.acked == 1, "the good one is settled")
+        await self.stop_gateway()
+        await self.until(lambda: self.upstream.depth("outbound-processed") == 1, "the other is queued")
+        assert len(self.flushLoggedErrors(KeyError)) == 1
 
     async def test_acks_go_on_while_an_alarm_blocks_publishing(self) -> None:
         tenant = self.sandbox.tenants.add("t1")

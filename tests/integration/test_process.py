@@ -11,9 +11,11 @@ from pathlib import Path
 from subprocess import PIPE, Popen
 from typing import Any
 
+from treq.client import HTTPClient
 from twisted.internet import reactor
+from twisted.internet.protocol import Factory
 from twisted.internet.threads import deferToThread
-from twisted.web.client import Agent, readBody
+from twisted.web.client import Agent, HTTPConnectionPool
 
 from tests.integration.world import World, message
 from whatsapp_egress.sandbox import cards
@@ -29,8 +31,8 @@ class Process(World):
         self.folder = Path(folder.name)
         self.process: Popen[bytes] | None = None
 
-    def start(self, **settings: object) -> Popen[bytes]:
-        """Start it; its log goes to a file in a folder of its own."""
+    def start(self, *options: str, **settings: object) -> Popen[bytes]:
+        """Start it, in the foreground unless `options` are twistd's; its log goes to a file in its folder."""
         kept = {
             name: value
             for name, value in os.environ.items()
@@ -38,7 +40,7 @@ class Process(World):
         }
         self.log_file = self.folder / "log"
         self.process = Popen(
-            [str(TWISTD), "-n", "--pidfile=", "whatsapp-egress"],
+            [str(TWISTD), *(options or ("-n", "--pidfile=")), "whatsapp-egress"],
             env={**kept, **self.environment(**settings)},
             cwd=self.folder,
             stdout=self.log_file.open("wb"),
@@ -73,8 +75,9 @@ class Process(World):
 
     async def get(self, path: str) -> int:
         port = self.lines("service_started")[0]["healthPort"]
-        response = await Agent(reactor).request(b"GET", f"http://127.0.0.1:{port}{path}".encode())
-        await readBody(response)
+        client = HTTPClient(Agent(reactor, pool=HTTPConnectionPool(reactor, persistent=False)))
+        response = await client.get(f"http://127.0.0.1:{port}{path}")
+        await response.content()
         return int(response.code)
 
 
@@ -121,6 +124,28 @@ class Starting(Process):
             assert name in said
         assert "Traceback" not in said
         assert self.log_file.read_bytes() == b""
+
+    async def test_a_port_that_is_taken_stops_it_with_one_line_that_says_so(self) -> None:
+        taken = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
+        self.addCleanup(taken.stopListening)
+        self.start(HEALTH_CHECK_PORT=taken.getHost().port)
+        assert await self.until_ended() == 1
+        *_, last = self.lines()
+        assert (last["event"], last["level"]) == ("service_not_started", "CRITICAL")
+        assert last["setting"] == "HEALTH_CHECK_PORT"
+        assert f"127.0.0.1:{taken.getHost().port}" in last["detail"]
+
+    async def test_as_a_daemon_too(self) -> None:
+        taken = reactor.listenTCP(0, Factory(), interface="127.0.0.1")
+        self.addCleanup(taken.stopListening)
+        pidfile = self.folder / "pid"
+        process = self.start(
+            f"--pidfile={pidfile}", "--logfile=its.log", HEALTH_CHECK_PORT=taken.getHost().port
+        )
+        assert await self.until_ended() == 1
+        assert process.stderr is not None
+        assert b"Couldn't listen on 127.0.0.1" in process.stderr.read()
+        assert not pidfile.exists()
 
 
 class Stopping(Process):

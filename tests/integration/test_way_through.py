@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 
 import pika
@@ -152,6 +153,29 @@ class WayThrough(World):
         await self.until(lambda: len(self.sandbox.record) == 1, "arrived")
         (arrival,) = self.sandbox.record
         assert json.loads(arrival.body)["biz_opaque_callback_data"] == "order-9"
+
+    async def test_credentials_may_come_from_a_file_that_changes(self) -> None:
+        tenant = self.sandbox.tenants.add("t1")
+        self.sandbox.tenants.rotate("t1", "EAAtwo")
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = Path(folder.name) / "tenants.json"
+
+        def write(token: str) -> None:
+            credentials = {"status": "active", "credentials": {"systemUserAccessToken": token}}
+            path.write_text(json.dumps({"t1": credentials}))
+
+        await self.start_gateway(TENANT_SERVICE_URL=path.as_uri())
+        self.upstream.publish(message(tenant, internal_id="before there was a file"))
+        await self.until(lambda: self.events("credential_fetch_failed"), "it waits for the file")
+        write("EAAwrong")
+        await self.until(lambda: len(self.sandbox.record) == 2, "refused twice")
+        write("EAAtwo")
+        self.upstream.publish(message(tenant, internal_id="after"))
+        await self.until_settled()
+        assert [letter.reason for letter in self.dead_letters()] == ["auth_failed"]
+        assert len(self.sent()) == 1
+        assert self.sandbox.fetches.count == 0
 
 
 class Fates(World):

@@ -2,6 +2,7 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from whatsapp_egress.policy import backoff
@@ -51,14 +52,48 @@ class PairTests(SynchronousTestCase):
         assert backoff.pair(10**9) == 900
 
 
-class ReconnectTests(SynchronousTestCase):
-    def test_the_first_try_comes_at_once(self) -> None:
-        assert backoff.reconnect(0, 5.0, lambda: 1.0) == 0
+class ReconnectingTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.reconnecting = backoff.Reconnecting(5.0, self.clock, lambda: 0.0)
 
-    def test_then_it_doubles_to_a_minute(self) -> None:
-        waits = [backoff.reconnect(failures, 5.0, lambda: 0.0) for failures in range(1, 8)]
+    def lose_after(self, seconds: float) -> float:
+        """How long it waits when a connection is made now and lost so much later."""
+        self.reconnecting.made()
+        self.clock.advance(seconds)
+        self.reconnecting.lost()
+        return self.reconnecting.wait()
 
-        assert waits == [5, 10, 20, 40, 60, 60, 60]
+    def failures(self, count: int) -> list[float]:
+        return [self.reconnecting.wait() for _ in range(count)]
+
+    def test_the_waits_after_failures_double_to_a_minute(self) -> None:
+        assert self.failures(7) == [5, 10, 20, 40, 60, 60, 60]
+
+    def test_the_first_try_after_a_loss_comes_at_once(self) -> None:
+        assert self.lose_after(3600) == 0
+
+    def test_after_it_the_waits_begin_anew(self) -> None:
+        self.failures(4)
+        self.lose_after(3600)
+
+        assert self.failures(3) == [5, 10, 20]
+
+    def test_it_comes_at_once_also_when_the_connection_did_not_last(self) -> None:
+        self.failures(4)
+
+        assert self.lose_after(1) == 0
+
+    def test_connections_that_do_not_last_one_after_the_other_are_failures(self) -> None:
+        assert [self.lose_after(1) for _ in range(7)] == [0, 5, 10, 20, 40, 60, 60]
+
+    def test_one_that_lasts_puts_an_end_to_that(self) -> None:
+        for _ in range(4):
+            self.lose_after(1)
+
+        assert [self.lose_after(5), self.lose_after(1)] == [0, 5]
 
     def test_the_jitter_takes_away_a_tenth_at_most(self) -> None:
-        assert backoff.reconnect(1, 5.0, lambda: 1.0) == 4.5
+        reconnecting = backoff.Reconnecting(5.0, self.clock, lambda: 1.0)
+
+        assert [reconnecting.wait(), reconnecting.wait()] == [4.5, 9]

@@ -306,6 +306,9 @@ class DelayTests(SynchronousTestCase):
             answer = answer_with(code)
             assert self.floor(evolve(answer, retry_after=0.5)) == max(0.5, self.floor(answer)), code
 
+    def test_a_retry_after_that_would_be_for_ever_is_a_day(self) -> None:
+        assert self.floor(evolve(answer_with(130429), retry_after=1e17)) == 86_400
+
     def test_retry_after_does_not_revive_a_dead_message(self) -> None:
         assert fate(judged(evolve(answer_with(131026), retry_after=5.0))) == "rejected"
 

@@ -47,8 +47,8 @@ class _Tenant:
     refusal: Refusal | None = None
     refused_token: str | None = field(default=None, repr=False)
     asking: bool = False
-    away_until: float = 0.0
-    """While the Tenant Service is away a usable entry is good enough until then."""
+    away_until: float | None = None
+    """The Tenant Service is away: a usable entry is good enough, and it is not asked again before then."""
     waiting: list[Deferred[Credentials]] = field(factory=list)
 
 
@@ -73,17 +73,17 @@ class CredentialCache:
         now = self._now()
         tenant = self._tenant(tenant_id)
         entry, refusal = tenant.entry, tenant.refusal
-        if entry and (
-            entry.fresh(self._keeping, now) or (now < tenant.away_until and entry.usable(self._keeping, now))
-        ):
+        if entry and entry.fresh(self._keeping, now):
             return succeed(entry.credentials)
         if refusal and now < refusal.until:
             return fail(refusal.error)
+        if tenant.away_until is not None and entry and entry.usable(self._keeping, now):
+            if now >= tenant.away_until:
+                self._ask_once(tenant_id, tenant)
+            return succeed(entry.credentials)
         waiter: Deferred[Credentials] = Deferred(tenant.waiting.remove)
         tenant.waiting.append(waiter)
-        if not tenant.asking:
-            tenant.asking = True
-            self._tasks.own(self._ask(tenant_id, tenant))
+        self._ask_once(tenant_id, tenant)
         return waiter
 
     def drop(self, tenant_id: str, token: str) -> None:
@@ -109,32 +109,45 @@ class CredentialCache:
         self._tenants.move_to_end(tenant_id)
         return tenant
 
+    def _ask_once(self, tenant_id: str, tenant: _Tenant) -> None:
+        if not tenant.asking:
+            tenant.asking = True
+            self._tasks.own(self._ask(tenant_id, tenant))
+
     async def _ask(self, tenant_id: str, tenant: _Tenant) -> None:
         """Fetch, and tell those who wait; they wait no longer than it takes to know of a usable entry."""
+        # What they hear when we are stopped, or fail by our own fault: nobody is left waiting.
+        result: Credentials | Failure = Failure(CredentialsUnavailable("cut_off", "the fetch was broken off"))
         try:
-            for tried in range(TRIES):
-                try:
-                    credentials = await self._source.fetch(tenant_id)
-                except CredentialsUnavailable as error:
-                    self._away(tenant_id, tenant, error)
-                    if tried + 1 == TRIES:
-                        _tell(tenant, Failure(error))
-                    else:
-                        await deferLater(self._clock, FIRST_PAUSE * 2**tried * (1 + self._jitter()))
-                else:
-                    self._keep(tenant, credentials)
-                    return
+            credentials = await self._fetch(tenant_id, tenant)
+            self._keep(tenant, credentials)
+            result = credentials
+        except CredentialsUnavailable as error:
+            result = Failure(error)
         except (TenantNotFound, CredentialsSuspended) as error:
             log.warn(
                 "credential_fetch_failed", tenantId=tenant_id, reason=type(error).__name__, detail=str(error)
             )
             tenant.entry = None
             tenant.refusal = Refusal(error, self._now() + self._keeping.negative)
-            _tell(tenant, Failure(error))
+            result = Failure(error)
         finally:
+            # Only now, so that who asks once more on being told is not forgotten.
             tenant.asking = False
-            # Without an answer by now we were stopped, or failed by our own fault: nobody is left waiting.
-            _tell(tenant, Failure(CredentialsUnavailable("cut_off", "the fetch was broken off")))
+            _tell(tenant, result)
+
+    async def _fetch(self, tenant_id: str, tenant: _Tenant) -> Credentials:
+        """Ask up to `TRIES` times. Raises what `Source.fetch` fails with."""
+        tried = 0
+        while True:
+            try:
+                return await self._source.fetch(tenant_id)
+            except CredentialsUnavailable as error:
+                self._away(tenant_id, tenant, error)
+                tried += 1
+                if tried == TRIES:
+                    raise
+            await deferLater(self._clock, FIRST_PAUSE * 2 ** (tried - 1) * (1 + self._jitter()))
 
     def _away(self, tenant_id: str, tenant: _Tenant, error: CredentialsUnavailable) -> None:
         now = self._now()
@@ -155,8 +168,7 @@ class CredentialCache:
         same = tenant.refused_token == credentials.token
         tenant.entry = Entry(credentials, self._now(), confirmed=same)
         tenant.refusal = tenant.refused_token = None
-        tenant.away_until = 0.0
-        _tell(tenant, credentials)
+        tenant.away_until = None
 
 
 def _tell(tenant: _Tenant, result: Credentials | Failure) -> None:

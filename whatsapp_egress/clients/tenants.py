@@ -11,6 +11,7 @@ import msgspec
 from attrs import define, field
 from hyperlink import URL
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
 from whatsapp_egress.clients.http import HttpClient
@@ -24,7 +25,11 @@ from whatsapp_egress.errors import (
 from whatsapp_egress.message import seconds_of
 from whatsapp_egress.policy.credentials import Credentials
 
+log = Logger()
+
 _json = msgspec.json.Decoder()
+_tenants_json = msgspec.json.Decoder(dict[str, Any])
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _OK, _FORBIDDEN, _NOT_FOUND = 200, 403, 404
 
 
@@ -65,30 +70,43 @@ class TenantService:
             raise CredentialsUnavailable("junk", "HTTP 200 whose body broke off or was too large")
         try:
             document = _json.decode(reply.body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except _NOT_JSON as error:
             raise CredentialsUnavailable("junk", "HTTP 200 without JSON") from error
         return read_credentials(document, self._now())
 
 
 @define
 class TenantFile:
-    """Reads them from a JSON object, tenantId to the Tenant Service's answer, again whenever it changes."""
+    """Reads them from a JSON object, tenantId to the Tenant Service's answer, again whenever it changes.
+
+    A file that can't be read, or is no such object, is like a Tenant Service that is away: what it said
+    before is used for up to `stale` seconds (CREDENTIAL_STALE_TTL). `now` gives seconds since the epoch.
+    """
 
     _path: Path
+    _stale: float
     _now: Callable[[], float]
     _learned: Callable[[str], None]
     """Told every token that is given out, so that no log ever shows it."""
     _stamp: tuple[int, int, int] | None = field(default=None, init=False)
     _tenants: dict[str, Any] = field(factory=dict, init=False)
+    _problem: str | None = field(default=None, init=False)
+    _good_until: float = field(default=0.0, init=False)
 
     def get(self, tenant_id: str) -> Deferred[Credentials]:
         """Fails with `TenantNotFound`, `CredentialsSuspended` or `CredentialsUnavailable`."""
+        now = self._now()
+        self._look(now)
         try:
-            self._read_if_changed()
+            if self._problem is not None and now >= self._good_until:
+                raise CredentialsUnavailable("file", f"{self._path}: {self._problem}")
             if tenant_id not in self._tenants:
                 raise TenantNotFound(tenant_id)
-            credentials = read_credentials(self._tenants[tenant_id], self._now())
-        except (TenantNotFound, CredentialsSuspended, CredentialsUnavailable) as error:
+            credentials = read_credentials(self._tenants[tenant_id], now)
+        except CredentialsUnavailable as error:
+            log.error("credential_fetch_failed", tenantId=tenant_id, reason=error.reason, detail=str(error))
+            return fail(error)
+        except (TenantNotFound, CredentialsSuspended) as error:
             return fail(error)
         self._learned(credentials.token)
         return succeed(credentials)
@@ -96,18 +114,24 @@ class TenantFile:
     def drop(self, tenant_id: str, token: str) -> None:
         """There is nothing to drop: the file is what it is until somebody changes it."""
 
-    def _read_if_changed(self) -> None:
+    def _look(self, now: float) -> None:
+        """Read the file if it is not the one that was read last."""
+        before = self._problem
         try:
             status = os.stat(self._path)
             stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
-            if stamp == self._stamp:
-                return
-            document = _json.decode(self._path.read_bytes())
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise CredentialsUnavailable("file", f"{self._path}: {type(error).__name__}") from error
-        if not isinstance(document, dict):
-            raise CredentialsUnavailable("file", f"{self._path}: not a JSON object")
-        self._stamp, self._tenants = stamp, document
+            if stamp != self._stamp:
+                self._tenants = _tenants_json.decode(self._path.read_bytes())
+                self._stamp, self._problem = stamp, None
+        except OSError as error:
+            self._stamp, self._problem = None, error.strerror or type(error).__name__
+        except _NOT_JSON as error:
+            self._stamp, self._problem = stamp, str(error)
+        if self._problem is None:
+            self._good_until = now + self._stale
+        elif self._problem != before:
+            usable = now < self._good_until
+            log.error("tenant_file_unusable", path=self._path, detail=self._problem, staleUsed=usable)
 
 
 def read_credentials(document: object, now: float) -> Credentials:

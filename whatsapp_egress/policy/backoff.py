@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from twisted.internet.interfaces import IReactorTime
+
 LONGEST_RETRY = 60.0
 """Cap of the wait between attempts and between connections (contract)."""
 
@@ -29,12 +31,41 @@ def pair(n: int) -> float:
     return min(max(4.0 ** min(n, _MAX_EXPONENT), SHORTEST_PAIR), LONGEST_PAIR)
 
 
-def reconnect(failures: int, base: float, jitter: Callable[[], float]) -> float:
-    """Before connecting again after `failures` failed tries in a row: at once, then base * 2^n up to 60 s.
+class Reconnecting:
+    """How long to wait before connecting again: at once after a loss, else `first` * 2^n up to 60 s.
 
     The jitter takes away up to a tenth, so that workers that lost the same broker do not come back together.
+    Connections that were lost in a row, each less than `first` after it was made, count as tries that failed:
+    a broker that throws us out each time is not to be stormed.
     """
-    if failures == 0:
-        return 0.0
-    longest = min(base * 2.0 ** min(failures - 1, _MAX_EXPONENT), LONGEST_RETRY)
-    return longest * (1 - jitter() / 10)
+
+    def __init__(self, first: float, clock: IReactorTime, jitter: Callable[[], float]) -> None:
+        self._first = first
+        self._clock = clock
+        self._jitter = jitter
+        self._made_at = 0.0
+        self._failures = 0
+        self._short_lived = 0
+        self._lost = False
+
+    def made(self) -> None:
+        """A connection was made."""
+        self._made_at = self._clock.seconds()
+
+    def lost(self) -> None:
+        """It was lost."""
+        self._lost = True
+        if self._clock.seconds() - self._made_at >= self._first:
+            self._short_lived = 0
+        self._failures = self._short_lived
+        self._short_lived += 1
+
+    def wait(self) -> float:
+        """Seconds from now to the next try, after a connection was lost or could not be made."""
+        if not self._lost:
+            self._failures += 1
+        self._lost = False
+        if self._failures == 0:
+            return 0.0
+        longest = min(self._first * 2.0 ** min(self._failures - 1, _MAX_EXPONENT), LONGEST_RETRY)
+        return longest * (1 - self._jitter() / 10)

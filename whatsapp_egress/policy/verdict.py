@@ -16,6 +16,10 @@ SPAM_THROTTLE_CODE = 131048
 SPAM_THROTTLE_DELAY = 600.0
 """Seconds after 131048 at the least: Meta holds the number for spam, and every try makes it worse."""
 
+LONGEST_RETRY_AFTER = 86_400.0
+"""Seconds: a day, as long as the queue keeps a message. A `Retry-After` beyond that is a mistake of somebody's,
+and would stop a sender for ever."""
+
 
 # -- what went in: how an exchange ended ------------------------------------------------------------
 
@@ -181,7 +185,7 @@ def judge(exchange: Exchange, table: ErrorTable, history: History, patience: Pat
     fault = _fault(exchange, rule)
     floor = rule.min_delay
     if isinstance(exchange, Answer) and exchange.retry_after is not None:
-        floor = max(floor, exchange.retry_after)
+        floor = max(floor, min(exchange.retry_after, LONGEST_RETRY_AFTER))
     if rule.ambiguous and not patience.retry_ambiguous:
         return Dead(Reason.IN_DOUBT, fault.detail, fault)
     if rule.error_class in _THROTTLES:

@@ -82,7 +82,7 @@ class Consumer:
         self._subscription: tuple[TwistedChannel, str] | None = None
         self._watch = LoopingCall(self._look)
         self._watch.clock = clock
-        link.on_up = self._up
+        link.serve = self._serve
         link.on_down = self._down
 
     @property
@@ -114,14 +114,8 @@ class Consumer:
         self._stopping = True
         if self._watch.running:
             self._watch.stop()
-        # The connection first, which ends all that waits for an answer of the broker's. Cancelled while it is
-        # open, such a call would be fired once more by pika when its channel closes.
         await self._link.stop()
         self._tasks.cancel()
-
-    def _up(self, connection: Connection) -> None:
-        self._connection = connection
-        self._tasks.own(self._serve(connection))
 
     def _down(self) -> None:
         self._connection = self._subscription = None
@@ -129,6 +123,7 @@ class Consumer:
 
     async def _serve(self, connection: Connection) -> None:
         """Consume on `connection` for as long as it is open."""
+        self._connection = connection
         channel: TwistedChannel | None = None
         while connection.is_open and not self._stopping:
             try:
@@ -163,7 +158,15 @@ class Consumer:
             _, method, properties, body = await got
             if self._stopping:
                 return
-            self._receive(RabbitDelivery(channel, method.delivery_tag, properties, body, method.redelivered))
+            self._hand_over(
+                RabbitDelivery(channel, method.delivery_tag, properties, body, method.redelivered)
+            )
+
+    def _hand_over(self, delivery: RabbitDelivery) -> None:
+        try:
+            self._receive(delivery)
+        except Exception:  # noqa: BLE001 - a fault of ours, and the other messages are to go on
+            log.failure("delivery_failed", tag=delivery.tag, bytes=len(delivery.body))
 
     async def _keep_looking(self) -> None:
         await self._watch.start(LOOK_SECONDS, now=False)

@@ -11,6 +11,7 @@ from pika.exceptions import (
     ProbableAccessDeniedError,
     ProbableAuthenticationError,
 )
+from twisted.internet.defer import TimeoutError
 from twisted.internet.error import ConnectionClosed
 
 AMQP_TROUBLE = (AMQPError, ConnectionClosed)
@@ -33,6 +34,8 @@ def connection_trouble(error: BaseException | None) -> str:
         return "user or password refused: check RABBITMQ_USER and RABBITMQ_PASSWORD"
     if isinstance(error, ProbableAccessDeniedError):
         return "no access to the virtual host: check RABBITMQ_VHOST and the user's permissions on it"
+    if isinstance(error, TimeoutError):
+        return "no answer in time: is it RabbitMQ, and RABBITMQ_TLS as it should be?"
     if isinstance(error, ConnectionClosedByBroker):
         if error.reply_code == ACCESS_REFUSED:
             return f"refused, check RABBITMQ_USER, RABBITMQ_PASSWORD and RABBITMQ_VHOST: {error.reply_text}"

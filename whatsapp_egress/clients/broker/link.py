@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pika
 from attrs import define, field, frozen
 from pika.adapters.twisted_connection import TwistedChannel, TwistedProtocolConnection
 from twisted.application.internet import ClientService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import (
     IProtocol,
@@ -28,11 +28,12 @@ from whatsapp_egress.clients.broker.errors import BrokerUnreachable, connection_
 from whatsapp_egress.clients.tls import ReadyEndpoint, TrustRoot
 from whatsapp_egress.errors import NotConnected
 from whatsapp_egress.policy import backoff
+from whatsapp_egress.tasks import Tasks
 
 log = Logger()
 
 HANDSHAKE_SECONDS = 20.0
-"""How long opening a connection may take once TCP and TLS stand; RabbitMQ's own limit is 10 s."""
+"""How long TCP and TLS may take, and then AMQP's own opening; RabbitMQ's own limit for each is 10 s."""
 
 CLOSE_SECONDS = 3.0
 """How long a close waits for the broker's answer; a broker with an alarm does not read it."""
@@ -157,6 +158,10 @@ class Connection(Protocol):
         """Whether it can be used."""
         return bool(self._amqp.is_open)
 
+    def abort(self) -> None:
+        """Drop it now."""
+        self._amqp.abort()
+
     async def close(self, clock: IReactorTime) -> None:
         """Say goodbye, and leave after `CLOSE_SECONDS` in any case."""
         late = clock.callLater(CLOSE_SECONDS, self._amqp.abort)
@@ -178,6 +183,10 @@ class _AmqpEndpoint:
     _address: BrokerAddress
     _name: str
 
+    def __str__(self) -> str:
+        """What ClientService writes into the log when it is going to try again."""
+        return f"{self._name} to {self._address.host}:{self._address.port}"
+
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         return Deferred.fromCoroutine(self._connect(protocolFactory))
 
@@ -196,9 +205,12 @@ class _AmqpEndpoint:
         parameters = self._address.parameters(self._name)
         plug = Factory.forProtocol(lambda: _Amqp(parameters, self._reactor, self._address.heartbeat))
         try:
-            amqp: Any = await self._address.endpoint(self._reactor).connect(plug)
-        except NotConnected as error:
-            raise BrokerUnreachable(f"{self._address.host}:{self._address.port}: {error}") from error
+            connecting = self._address.endpoint(self._reactor).connect(plug)
+            amqp: Any = await connecting.addTimeout(HANDSHAKE_SECONDS, self._reactor)
+        except (NotConnected, TimeoutError) as error:
+            where = f"{self._address.host}:{self._address.port}"
+            detail = str(error) if isinstance(error, NotConnected) else connection_trouble(error)
+            raise BrokerUnreachable(f"{where}: {detail}") from error
         try:
             await amqp.ready.addTimeout(HANDSHAKE_SECONDS, self._reactor)
         except Exception as error:
@@ -208,8 +220,16 @@ class _AmqpEndpoint:
         return connected
 
 
+Serve = Callable[["Connection"], Coroutine[Deferred[Any], Any, None]]
+
+
+async def _leave_alone(_connection: Connection) -> None:
+    """What is done with a connection before anybody said what to do."""
+
+
 class Link:
-    """Keeps one connection up through `ClientService`. `up` is told each new one, `down` its loss.
+    """Keeps one connection up through `ClientService`. `serve` works with each one, `on_down` learns of its
+    loss.
 
     `first_delay` is RABBITMQ_RECONNECT_DELAY in seconds, `jitter` gives 0..1.
     """
@@ -224,17 +244,16 @@ class Link:
     ) -> None:
         self._clock: IReactorTime = reactor
         self._name = name
-        self._first_delay = first_delay
-        self._jitter = jitter
-        self._failures = 0
-        self._lost = False
+        self._reconnecting = backoff.Reconnecting(first_delay, reactor, jitter)
         self._connection: Connection | None = None
-        self.on_up: Callable[[Connection], None] = lambda _: None
+        self._tasks = Tasks()
+        self.serve: Serve = _leave_alone
         self.on_down: Callable[[], None] = lambda: None
         self._service = ClientService(
             _AmqpEndpoint(reactor, address, name),
             _Connections(self),
-            retryPolicy=self._pause,
+            # ClientService counts a lost connection as a failed try; we don't.
+            retryPolicy=lambda _attempts: self._reconnecting.wait(),
             clock=reactor,
         )
 
@@ -244,31 +263,35 @@ class Link:
 
     async def stop(self) -> None:
         """Close the connection, and connect no more."""
+        # The connection first, which ends all that waits for an answer of the broker's. Cancelled while it is
+        # open, such a call would be fired once more by pika when its channel closes.
         if self._connection is not None:
             await self._connection.close(self._clock)
         await self._service.stopService()
+        self._tasks.cancel()
 
     def up(self, connection: Connection) -> None:
         """A connection was made."""
-        self._failures = 0
+        self._reconnecting.made()
         self._connection = connection
         log.info("rabbitmq_connected", connection=self._name)
-        self.on_up(connection)
+        self._tasks.own(self._serve(connection))
 
     def down(self, trouble: str) -> None:
         """It was lost."""
-        self._lost = True
+        self._reconnecting.lost()
         self._connection = None
         log.warn("rabbitmq_disconnected", connection=self._name, detail=trouble)
         self.on_down()
 
-    def _pause(self, _attempts: int) -> float:
-        """Seconds before the next try. `ClientService` counts a lost connection as a failed try; we don't."""
-        if self._lost:
-            self._lost = False
-        else:
-            self._failures += 1
-        return backoff.reconnect(self._failures, self._first_delay, self._jitter)
+    async def _serve(self, connection: Connection) -> None:
+        try:
+            await self.serve(connection)
+        except CancelledError:
+            raise
+        except Exception:  # noqa: BLE001 - a fault of ours, whatever it is: a new connection begins anew
+            log.failure("rabbitmq_connection_given_up", connection=self._name)
+            connection.abort()
 
 
 class _Connections(Factory):

@@ -52,7 +52,7 @@ class Publisher:
     _tasks: Tasks = field(factory=Tasks, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._link.on_up = lambda connection: self._tasks.own(self._serve(connection))
+        self._link.serve = self._serve
         self._link.on_down = self._down
 
     def publish(
@@ -80,7 +80,6 @@ class Publisher:
 
     async def stop(self) -> None:
         """Close the connection; what is not confirmed fails."""
-        # In this order: pika trips over a call that was cancelled when its channel closes.
         await self._link.stop()
         self._tasks.cancel()
 
