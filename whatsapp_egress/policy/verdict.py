@@ -17,7 +17,7 @@ SPAM_THROTTLE_DELAY = 600.0
 """Seconds after 131048 at the least: Meta holds the number for spam, and every try makes it worse."""
 
 LONGEST_RETRY_AFTER = 86_400.0
-"""Seconds: a day, as long as the queue keeps a message. A `Retry-After` beyond that is somebody's mistake, and
+"""Seconds: a day, as long as the queue keeps a message. A `Retry-After` beyond that is a mistake, and
 would stop a sender for ever."""
 
 
