@@ -101,6 +101,10 @@ class ReadingTests(SynchronousTestCase):
             "https://proxy:8443",
         ]
 
+    def test_a_host_is_a_name_or_an_address(self) -> None:
+        for host in ("rabbit-1.svc.local", "rabbit.", "xn--bcher-kva.example", "a" * 63, "10.0.0.7", "::1"):
+            assert read(RABBITMQ_HOST=host).rabbitmq_host == host
+
     def test_a_file_can_stand_for_the_tenant_service(self) -> None:
         for url in ("file:///etc/tenants.json", "file://localhost/etc/tenants.json"):
             assert read(TENANT_SERVICE_URL=url).tenant_service_url == "file:///etc/tenants.json"
@@ -182,7 +186,10 @@ class SecretTests(SynchronousTestCase):
 
 
 BAD = {
-    "RABBITMQ_HOST": ["amqp://rabbit", "rabbit:5672", "a b", "-x"],
+    "RABBITMQ_HOST": [
+        "amqp://rabbit", "rabbit:5672", "a b", "-x", "x-", "a..b", ".a", "my_rabbit", "ab--c", "a" * 64,
+        "a." * 127 + "a", "bücher.example",
+    ],
     "RABBITMQ_PORT": ["0", "65536", "x", "+5", "5_0", "1e3", "٣", "-1", "5.0", "9" * 5000],
     "RABBITMQ_QUEUE": ["q" * 256, "é" * 128, "a\x00b", "a\nb", "\ud800"],
     "RABBITMQ_QUEUE_TYPE": ["stream"],
@@ -200,7 +207,7 @@ BAD = {
     ],
     "META_API_BASE_URL": [
         "http://graph.facebook.com", "http://127.1", "http://localhost.evil.com", "graph.facebook.com",
-        "https://u@h", "https://h/?a=b", "https://h?", "file:///x", "http://128.0.0.1", "http://0.0.0.0",
+        "https://u@h", "https://a..b", "https://h/?a=b", "https://h?", "file:///x", "http://128.0.0.1", "http://0.0.0.0",
     ],
     "META_API_VERSION": ["25.0", "v25", "v25.0\x00", "v25.0/..", "v٢.0"],
     "META_API_TIMEOUT": ["0", "-1", "1.5", "soon", "31536000001"],

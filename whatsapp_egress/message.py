@@ -238,7 +238,7 @@ def _recipient(payload: dict[str, Any]) -> str | None:
 
 def seconds_of(iso_time: str) -> float:
     """Seconds since the epoch of an ISO 8601 time; one without an offset is UTC. Raises `ValueError`."""
-    moment = datetime.fromisoformat(iso_time)
+    moment = datetime.fromisoformat(iso_time.upper())  # RFC 3339 allows t and z
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=timezone.utc)
     return moment.timestamp()

@@ -67,7 +67,6 @@ class Parts:
     """Everything that is built, in the order a message meets it."""
 
     broker: RabbitBroker
-    intake: Intake
     lanes: Lanes
     outcome: Outcome
     recent: Recent
@@ -108,11 +107,12 @@ class Egress(MultiService):
         parts, give_up_at = self.parts, self._clock.seconds() + self._patience
         log.info("service_stopping", patience=self._patience)
         await parts.broker.stop_consuming()
-        await self._until(give_up_at, parts.lanes.stop(), parts.lanes.cut_short)
+        in_flight = parts.lanes.stop()
+        # What still waits for credentials is not in flight: it goes back to the broker at once.
+        parts.credentials.stop()
+        await self._until(give_up_at, in_flight, parts.lanes.cut_short)
         await self._until(give_up_at, parts.outcome.settled(), parts.outcome.cut_short)
         await parts.broker.stop()
-        if isinstance(parts.credentials, CredentialCache):
-            parts.credentials.stop()
         for client in parts.http:
             await client.close()
         await maybeDeferred(MultiService.stopService, self)
@@ -129,7 +129,7 @@ def build(reactor: Any, settings: Settings, redactor: Redactor) -> Parts:
     """Every part, wired."""
     now, jitter = time.time, random.random
     observer = Journal(reactor)
-    recent = Recent.empty(reactor)
+    recent = Recent(reactor)
 
     meta = HttpClient.over(
         reactor,
@@ -142,6 +142,7 @@ def build(reactor: Any, settings: Settings, redactor: Redactor) -> Parts:
         Destination.parse(settings.meta_api_base_url, settings.meta_api_version, settings.meta_app_secret),
         USER_AGENT,
         now,
+        redactor.known,
     )
     credentials, clients = _credentials(reactor, settings, redactor)
     attempts = Tasks()
@@ -166,12 +167,13 @@ def build(reactor: Any, settings: Settings, redactor: Redactor) -> Parts:
         lambda tenant_id, rate: lanes.learn(tenant_id, rate),
         observer,
         reactor,
+        now,
     )
     lanes = Lanes(
         Road(
             attempt=attempt,
             settle=outcome.settle,
-            give_up=recent.forget,
+            give_up=lambda job: recent.forget(job, job.history),
             tasks=attempts,
             turns=Turns(settings.meta_api_max_connections),
             pace=Pace(
@@ -192,7 +194,7 @@ def build(reactor: Any, settings: Settings, redactor: Redactor) -> Parts:
         track_callback_data=settings.track_callback_data,
     )
     intake = Intake(decode, lanes.offer, outcome, recent, observer, reactor)
-    return Parts(broker, intake, lanes, outcome, recent, credentials, [meta, *clients])
+    return Parts(broker, lanes, outcome, recent, credentials, [meta, *clients])
 
 
 def _address(settings: Settings) -> BrokerAddress:

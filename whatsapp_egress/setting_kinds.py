@@ -17,7 +17,9 @@ A_YEAR = 365 * 24 * 3600 * 1000
 _YES_NO = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _WHOLE = re.compile(r"-?[0-9]{1,18}\Z")
 _DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?\Z")
-_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,252}[A-Za-z0-9_.])?\Z")
+_LABEL = r"(?!(?!xn)..--)[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_HOST = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*\.?\Z", re.IGNORECASE)
+"""What Twisted looks up: labels as of RFC 5891, which have no underscore."""
 _VISIBLE = re.compile(r"[!-~]+\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _VERSION = re.compile(r"v[0-9]{1,4}\.[0-9]{1,4}\Z")
@@ -117,7 +119,7 @@ def host() -> Kind[str]:
 
     def read(text: str) -> str:
         if not _HOST.match(text) and not _is_address(text):
-            raise Unfit("Scheme and port don't belong here.")
+            raise Unfit("Scheme, port and underscores don't belong here.")
         return text
 
     return Kind("a host name or an IP address", read)

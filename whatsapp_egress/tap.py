@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -85,6 +86,8 @@ def makeService(options: Options) -> IService:
     if write is None:
         return service
     forward_stdlib_logging()
+    # What pika warns of is told in our own words, and one of its warnings shows the text of messages.
+    logging.getLogger("pika").setLevel(logging.ERROR)
     observer = line_observer(
         write, level=settings.log_level, pii=settings.log_pii, redactor=redactor, version=__version__
     )
@@ -106,6 +109,8 @@ def log_destination(twistd: Mapping[str, Any]) -> Write | None:
     if name == "-" and not foreground:
         raise SystemExit("A daemon can't log to standard output.")
     if name == "-" or (foreground and not name):
+        if sys.stdout is None:
+            raise SystemExit("Standard output is closed. Name a file with twistd's --logfile.")
         return _to_stream(sys.stdout)
     file = LogFile.fromFullPath(name or "twistd.log")
     _rotate_when_told(file)

@@ -28,10 +28,14 @@ ERRORS = json.loads((DATA / "openapi_errors.json").read_text("utf-8"))
 JUNK = (b"", b"<html>", b"[]", b'"x"', b"\xff", b"[" * 100_000, b'{"messages": NaN}', b"\x1f\x8b")
 
 
+def redact(text: str) -> str:
+    return text.replace(TOKEN, "[REDACTED]")
+
+
 class Sending(ClientTestCase):
     def graph(self, url: str, app_secret: str | None = None, **options: Any) -> GraphApi:
         destination = Destination.parse(url, "v25.0", app_secret)
-        return GraphApi(self.client(**options), destination, "whatsapp-egress/test", lambda: EPOCH)
+        return GraphApi(self.client(**options), destination, "whatsapp-egress/test", lambda: EPOCH, redact)
 
     async def request(self, payload: bytes = b"{}", **options: Any) -> tuple[str, dict[str, str], bytes]:
         """Request line, headers and body of what arrives."""
@@ -117,7 +121,7 @@ class ExchangeTests(Sending):
 def read(body: object, status: int = 200, now: float = EPOCH, **headers: str) -> Answer:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     named = {name.replace("_", "-"): [value] for name, value in headers.items()}
-    return read_answer(Reply(status, Headers(named), content), now, TOKEN)
+    return read_answer(Reply(status, Headers(named), content), now, redact)
 
 
 def error_of(fields: dict[str, Any], **headers: str) -> MetaError:
@@ -168,7 +172,7 @@ class ReadTests(SynchronousTestCase):
         assert error_of({"code": "131026", "error_subcode": "7"}) == MetaError(131026, 7)
 
     def test_what_is_no_code_is_none(self) -> None:
-        for junk in (None, "x", "", "-1", "1.5", "٣", "9" * 5000, 1.5, True, [131026], {"code": 1}):
+        for junk in (None, "x", "", "-1", "1.5", "٣", "9" * 5000, 2**63, 1.5, True, [131026], {"code": 1}):
             assert error_of({"code": junk, "error_subcode": junk}) == MetaError(None), junk
 
     def test_the_trace_may_be_in_a_header(self) -> None:
@@ -194,10 +198,16 @@ class ReadTests(SynchronousTestCase):
         for junk in JUNK:
             assert read(junk) == Answer(200), junk[:20]
 
-    def test_the_token_is_taken_out_of_what_meta_quotes(self) -> None:
-        error = error_of({"code": 190, "message": f"Malformed access token {TOKEN}"})
+    def test_secrets_are_taken_out_of_what_meta_says_to_people(self) -> None:
+        said = f"Malformed access token {TOKEN}"
+        error = error_of({"code": 190, "message": said, "error_data": {"details": said}, "fbtrace_id": said})
 
-        assert error.message == "Malformed access token [REDACTED]"
+        assert {error.message, error.details, error.fbtrace_id} == {"Malformed access token [REDACTED]"}
+
+    def test_and_out_of_nothing_else(self) -> None:
+        answer = read({"messages": [{"id": f"wamid.{TOKEN}"}]})
+
+        assert answer.wamid == f"wamid.{TOKEN}"
 
 
 class RetryAfterTests(SynchronousTestCase):
@@ -218,6 +228,12 @@ class RetryAfterTests(SynchronousTestCase):
     def test_anything_else_is_none(self) -> None:
         for junk in ("", "-1", "1.5", "soon", "1e9", "٣", "Wed, 99 Oct 2015 07:28:00 GMT"):
             assert self.seconds(junk) is None, junk
+
+    def test_not_even_what_is_no_text_does_harm(self) -> None:
+        junk = Headers({b"Retry-After": [b"\xe9\xff"], b"x-fb-trace-id": [b"\xe9"]})
+        answer = read_answer(Reply(200, junk, b'{"messages": [{"id": "wamid.1"}]}'), EPOCH, redact)
+
+        assert answer == Answer(200, wamid="wamid.1")
 
     def test_without_it_there_is_none(self) -> None:
         assert read({}, 429).retry_after is None

@@ -147,29 +147,34 @@ def inner(**changes: Any) -> dict[str, Any]:
 
 class ReadTests(SynchronousTestCase):
     def test_what_is_not_named_is_left_open(self) -> None:
-        assert read_credentials(inner(), EPOCH) == Credentials("EAAone")
+        assert read_credentials("t1", inner(), EPOCH) == Credentials("EAAone")
 
     def test_a_rate_that_is_none_is_left_open(self) -> None:
         for limits in (None, [], {}, *({"messagesPerSecond": junk} for junk in (0, -1, "80", True, None))):
-            assert read_credentials(inner(rateLimits=limits), EPOCH).messages_per_second is None, limits
+            assert read_credentials("t1", inner(rateLimits=limits), EPOCH).messages_per_second is None, limits
 
     def test_a_rate_may_have_a_fraction(self) -> None:
         limits = {"messagesPerSecond": 0.5}
 
-        assert read_credentials(inner(rateLimits=limits), EPOCH).messages_per_second == 0.5
+        assert read_credentials("t1", inner(rateLimits=limits), EPOCH).messages_per_second == 0.5
+
+    def test_a_rate_beyond_all_bounds_is_bounded(self) -> None:
+        limits = {"messagesPerSecond": 10**400}
+
+        assert read_credentials("t1", inner(rateLimits=limits), EPOCH).messages_per_second == 1_000_000
 
     def test_their_end_is_read(self) -> None:
-        credentials = read_credentials(answer(expiresAt="2026-11-23T10:40:00.000Z"), EPOCH)
+        credentials = read_credentials("t1", answer(expiresAt="2026-11-23T10:40:00.000Z"), EPOCH)
 
         assert credentials.expires_at == 1_795_430_400.0
 
     def test_active_ones_whose_end_has_passed_are_no_answer(self) -> None:
         with pytest.raises(CredentialsUnavailable, match="expiresAt has passed"):
-            read_credentials(answer(expiresAt="2020-01-01T00:00:00Z"), EPOCH)
+            read_credentials("t1", answer(expiresAt="2020-01-01T00:00:00Z"), EPOCH)
 
     def test_suspended_ones_need_no_token(self) -> None:
         with pytest.raises(CredentialsSuspended, match="suspended"):
-            read_credentials({"status": "suspended"}, EPOCH)
+            read_credentials("t1", {"status": "suspended"}, EPOCH)
 
     def test_whatever_else_is_not_as_agreed_is_no_answer(self) -> None:
         for junk in (
@@ -181,11 +186,13 @@ class ReadTests(SynchronousTestCase):
             answer(status=["suspended"]),
             answer(credentials=[]),
             answer(expiresAt="tomorrow"),
+            answer(tenantId="t2"),
+            answer(tenantId=None),
             answer(expiresAt=1_795_430_400),
             *(inner(systemUserAccessToken=token) for token in (None, "", 7, "a b", "a\r\nX: y", "é", "a\n")),
         ):
             with pytest.raises(CredentialsUnavailable):
-                read_credentials(junk, EPOCH)
+                read_credentials("t1", junk, EPOCH)
 
 
 class FileTests(SynchronousTestCase):
@@ -294,11 +301,12 @@ class FileTests(SynchronousTestCase):
             self.token()
 
         (event,) = self.told("tenant_file_unusable")
-        assert (event["path"], event["staleUsed"]) == (self.path, True)
+        assert (event["path"], event["staleUsed"]) == (str(self.path), True)
         assert event["detail"].startswith("JSON is malformed")
 
     def test_a_token_that_meta_refused_stays_until_somebody_changes_the_file(self) -> None:
         self.write({"t1": answer()})
-        self.file.drop("t1", self.token())
+        self.file.drop("t1", self.successResultOf(self.file.get("t1")))
+        self.file.stop()
 
         assert self.token() == "EAAone"

@@ -103,6 +103,6 @@ class BadMessages(World):
         self.upstream.publish(body(priority=99))
         self.upstream.publish(b"nothing to be read")
         await self.until_settled()
-        told = {key: json.loads(event.body) for key, event in self.upstream.take(events)}
+        told = dict(await self.told_events(events, 2))
         assert told["outbound.failed.t1"]["internalId"] == "m-1"
         assert told["outbound.failed.unknown"]["tenantId"] is None

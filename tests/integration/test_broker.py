@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from pika import BasicProperties
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
@@ -19,6 +22,8 @@ from tests.integration.world import Publisher, World, message
 from whatsapp_egress.clients.broker import Topology, consumer, link
 from whatsapp_egress.clients.broker.consumer import RabbitDelivery
 from whatsapp_egress.clients.broker.link import Connection
+from whatsapp_egress.clients.broker.tables import Timestamp
+from whatsapp_egress.pipeline import outcome
 from whatsapp_egress.pipeline.intake import Intake
 from whatsapp_egress.sandbox import cards
 from whatsapp_egress.sandbox.rabbitmq import PrivateBroker, TlsFiles
@@ -132,7 +137,7 @@ class Broken(World):
     async def test_a_deleted_queue_is_declared_and_consumed_again(self) -> None:
         tenant = self.sandbox.tenants.add("t1")
         gateway = await self.start_gateway()
-        await self.until(lambda: self.events("rabbitmq_publishing"), "all is declared")
+        await self.until(lambda: len(self.events("rabbitmq_publishing")) == 2, "all is declared")
         self.upstream.channel.queue_delete("outbound-processed")
         await self.until(lambda: len(self.events("rabbitmq_consuming")) == 2 and gateway.ready(), "again")
         self.upstream.publish(message(tenant))
@@ -143,7 +148,7 @@ class Broken(World):
         tenant = self.sandbox.tenants.add("t1")
         self.patch(consumer, "LOOK_SECONDS", 0.5)
         gateway = await self.start_gateway()
-        await self.until(lambda: self.events("rabbitmq_publishing"), "all is declared")
+        await self.until(lambda: len(self.events("rabbitmq_publishing")) == 2, "all is declared")
         # Deaf to the broker's word, as when RabbitMQ doesn't send it.
         channel, _ = gateway.parts.broker._consumer._subscription
         self.patch(channel, "_on_consumer_cancelled", lambda frame: frame)
@@ -156,7 +161,7 @@ class Broken(World):
     async def test_a_dead_letter_that_no_queue_takes_stays_with_the_broker_until_one_does(self) -> None:
         tenant = self.sandbox.tenants.add("t1")
         await self.start_gateway()
-        await self.until(lambda: self.events("rabbitmq_publishing"), "all is declared")
+        await self.until(lambda: len(self.events("rabbitmq_publishing")) == 2, "all is declared")
         self.upstream.channel.queue_delete("outbound-failed")
         # With events in between, the broker confirms several publishes at once.
         for n in range(40):
@@ -257,20 +262,43 @@ class Broken(World):
 
     async def test_a_fault_of_ours_ends_in_a_new_connection(self) -> None:
         tenant = self.sandbox.tenants.add("t1")
-        faults = iter([KeyError("consuming"), KeyError("publishing")])
-        ensure = Topology.ensure
+        ensure, failed = Topology.ensure, set()
 
         async def fail_at_first(topology: Topology, connection: Connection) -> None:
-            for fault in faults:
-                raise fault
+            link = connection._link
+            if link not in failed:
+                failed.add(link)
+                raise KeyError(link._name)
             await ensure(topology, connection)
 
         self.patch(Topology, "ensure", fail_at_first)
         await self.start_gateway()
-        assert len(self.events("rabbitmq_connection_given_up")) == 2
+        await self.until(lambda: len(self.events("rabbitmq_connection_given_up")) == 2, "each was given up")
         self.upstream.publish(message(tenant))
         await self.until_settled()
         assert len(self.flushLoggedErrors(KeyError)) == 2
+
+    async def test_headers_that_pika_can_not_read_do_no_harm_and_are_kept(self) -> None:
+        tenant = self.sandbox.tenants.add("t1")
+        await self.start_gateway()
+        headers = {"in-ms": Timestamp(1_790_000_000_000), "before-1970": Timestamp(2**64 - 1), "ratio": 0.75}
+        for to in ("15550001111", cards.always(131026)):
+            properties = BasicProperties(delivery_mode=2, headers=headers)
+            self.upstream.publish(message(tenant, to=to, internal_id=to), properties)
+        await self.until_settled()
+        assert len(self.sent()) == 1
+        (letter,) = self.dead_letters()
+        assert {name: letter.headers[name] for name in headers} == headers
+
+    async def test_headers_that_leave_no_room_for_ours_are_dropped(self) -> None:
+        await self.start_gateway()
+        properties = BasicProperties(delivery_mode=2, headers={"large": "x" * 130_900, "small": "y"})
+        self.upstream.publish(b"not json", properties)
+        await self.until_settled()
+        (letter,) = self.dead_letters()
+        assert letter.headers["small"] == "y"
+        assert letter.headers["x-egress-headers-dropped"] == 1
+        assert not self.events("rabbitmq_disconnected")
 
     async def test_a_fault_of_ours_with_one_delivery_leaves_it_queued_and_the_others_go_on(self) -> None:
         tenant = self.sandbox.tenants.add("t1")
@@ -292,21 +320,84 @@ class Broken(World):
 
     async def test_acks_go_on_while_an_alarm_blocks_publishing(self) -> None:
         tenant = self.sandbox.tenants.add("t1")
-        await self.start_gateway(EVENTS_ENABLED="false")
-        self.upstream.publish(message(tenant, internal_id="m0"))
+        await self.start_gateway()
+        # RabbitMQ blocks only connections that have published.
         self.upstream.publish(message(tenant, to=cards.always(131026), internal_id="bad0"))
         await self.until_settled()
-        for n in range(1, 20):
-            self.upstream.publish(message(tenant, to=cards.delayed(10, who=n), internal_id=f"m{n}"))
+        self.sandbox.behaviours.put(latency_ms=3000)
+        for n in range(20):
+            self.upstream.publish(message(tenant, to=f"1555{n:07}", internal_id=f"m{n}"))
         self.upstream.publish(message(tenant, to=cards.always(131026), internal_id="bad1"))
-        await self.until(lambda: len(self.sandbox.record) >= 20, "on their way")
-        await deferToThread(self.broker.set_memory_alarm, True)
-        try:
-            await self.until(lambda: self.acked >= 21, "the sent ones are acked")
-        finally:
-            await deferToThread(self.broker.set_memory_alarm, False)
+        await self.until(lambda: len(self.sandbox.record) == 22, "on their way")
+        async with self.alarm():
+            await self.until(lambda: self.acked == 21, "the sent ones are acked", patience=10)
         await self.until_settled()
         assert len(self.dead_letters()) == 2
+
+    async def test_a_stop_while_an_alarm_blocks_publishing_has_acked_what_was_sent(self) -> None:
+        tenant = self.sandbox.tenants.add("t1")
+        await self.start_gateway(SHUTDOWN_TIMEOUT="500")
+        await self.until(lambda: len(self.events("rabbitmq_publishing")) == 2, "all is ready")
+        self.upstream.publish(message(tenant, to=cards.always(131026), internal_id="bad"))
+        await self.until_settled()
+        self.sandbox.behaviours.put(latency_ms=3000)
+        for n in range(10):
+            self.upstream.publish(message(tenant, to=f"1555{n:07}", internal_id=f"m{n}"))
+        await self.until(lambda: len(self.sandbox.record) == 11, "on their way")
+        async with self.alarm():
+            await self.until(lambda: len(self.events("message_delivered")) == 10, "sent")
+            await self.stop_gateway()
+        lost = [event["internalId"] for event in self.events("message_unpublished")]
+        assert sorted(lost) == [f"m{n}" for n in range(10)]
+        assert self.upstream.depth("outbound-processed") == 0
+
+    @asynccontextmanager
+    async def alarm(self) -> AsyncIterator[None]:
+        await deferToThread(self.broker.set_memory_alarm, True)
+        try:
+            yield
+        finally:
+            await deferToThread(self.broker.set_memory_alarm, False)
+
+    async def test_events_that_may_not_be_published_do_not_touch_dead_letters(self) -> None:
+        tenant = self.sandbox.tenants.add("t1")
+        await self.declare_all()
+        dead_letters_only = "whatsapp-dlx|outbound-failed"
+        await deferToThread(self.broker.add_user, "quiet", "secret", "^$", dead_letters_only, ".*")
+        self.patch(outcome, "EVENT_PATIENCE", 2.0)
+        await self.start_gateway(RABBITMQ_USER="quiet", RABBITMQ_PASSWORD="secret")
+        for n in range(10):
+            to = cards.always(131026, who=n)
+            self.upstream.publish(message(tenant, to=to, internal_id=f"bad{n}"))
+        self.upstream.publish(message(tenant, internal_id="good"))
+        await self.until_settled()
+        assert len(self.dead_letters()) == 10
+        await self.until(lambda: len(self.events("message_unpublished")) == 11, "each lost event is told")
+
+    async def test_a_channel_closed_by_the_broker_is_replaced_and_nothing_is_sent_twice(self) -> None:
+        tenant = self.sandbox.tenants.add("t1", messages_per_second=20)
+        self.patch(consumer, "AGAIN_SECONDS", 0.2)
+        gateway = await self.start_gateway()
+        for n in range(60):
+            self.upstream.publish(message(tenant, to=f"1555{n:07}", internal_id=f"m{n}"))
+        await self.until(lambda: len(self.sandbox.record) > 10, "some are on their way")
+        channel, _ = gateway.parts.broker._consumer._subscription
+        channel.basic_ack(10_000)  # a tag that was never given out: 406 PRECONDITION_FAILED
+        await self.until(lambda: self.events("rabbitmq_not_consuming"), "the channel is closed")
+        assert len(gateway.parts.recent) < 60  # what waited was left to the broker at once
+        await self.until(lambda: len({arrival.to for arrival in self.sent()}) == 60, "all are sent")
+        await self.until(lambda: len(gateway.parts.recent) == 0, "nothing in hand")
+        assert len(self.sent()) == 60
+        assert len(self.events("rabbitmq_connected")) == 2
+
+    async def test_no_more_than_the_prefetch_is_held(self) -> None:
+        tenant = self.sandbox.tenants.add("t1")
+        self.sandbox.behaviours.put(mode="hang")
+        await self.start_gateway(RABBITMQ_PREFETCH="7")
+        for n in range(20):
+            self.upstream.publish(message(tenant, to=f"1555{n:07}", internal_id=f"m{n}"))
+        await self.until(lambda: len(self.sandbox.record) == 7, "as many are in flight")
+        assert self.upstream.depth("outbound-processed") == 13
 
     async def test_a_wrong_password_is_said_in_words(self) -> None:
         await self.start_gateway(until_ready=False, RABBITMQ_PASSWORD="wrong")

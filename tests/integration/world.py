@@ -189,6 +189,11 @@ class World(TestCase):
         """What the Graph API accepted."""
         return [arrival for arrival in self.sandbox.record if arrival.status == 200]
 
+    async def told_events(self, queue: str, count: int) -> list[tuple[str, dict[str, Any]]]:
+        """Routing keys and bodies of the events, once there are `count`: no ack waits for them."""
+        await self.until(lambda: self.upstream.depth(queue) == count, f"{count} events are there")
+        return [(key, json.loads(event.body)) for key, event in self.upstream.take(queue)]
+
     def dead_letters(self) -> list[DeadLetter]:
         return [letter for _, letter in self.upstream.take("outbound-failed")]
 

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
 from whatsapp_egress.errors import Unpublished
-from whatsapp_egress.message import Message
+from whatsapp_egress.message import Identity, Message
 from whatsapp_egress.pipeline.job import Job, Parcel
 from whatsapp_egress.pipeline.lane import Pace, Road
 from whatsapp_egress.pipeline.lanes import Lanes
@@ -24,6 +24,8 @@ from whatsapp_egress.tasks import Tasks
 
 EPOCH = 1_780_000_000.0
 """Seconds since the epoch when a test's clock shows zero."""
+
+CREDENTIALS = Credentials("token-1", 20.0)
 
 TRANSIENT = Fault("131000: Something went wrong", ErrorClass.TRANSIENT, code=131000)
 RETRY = Retry(TRANSIENT)
@@ -83,29 +85,33 @@ class FakeBroker:
 
 @define(eq=False)
 class FakeGraph:
-    """Answers with `exchanges`, one after the other."""
+    """Answers with `exchanges`, one after the other; an exception is a fault of ours."""
 
-    exchanges: list[Exchange | Deferred[Exchange]] = field(factory=list)
+    exchanges: list[Exchange | Deferred[Exchange] | Exception] = field(factory=list)
     requests: list[tuple[str, str, bytes]] = field(factory=list)
 
     def send(self, phone_number_id: str, token: str, payload: bytes) -> Deferred[Exchange]:
         self.requests.append((phone_number_id, token, payload))
         exchange = self.exchanges.pop(0)
+        if isinstance(exchange, Exception):
+            raise exchange
         return exchange if isinstance(exchange, Deferred) else succeed(exchange)
 
 
 @define(eq=False)
 class FakeCredentials:
-    """Answers with `answer`: credentials, or the error to fail with."""
+    """Answers with `answer`: credentials, the error to fail with, or what is to be waited for."""
 
-    answer: Credentials | Exception = field(factory=lambda: Credentials("token-1", 20.0))
+    answer: Credentials | Exception | Deferred[Credentials] = CREDENTIALS
     dropped: list[tuple[str, str]] = field(factory=list)
 
     def get(self, tenant_id: str) -> Deferred[Credentials]:
+        if isinstance(self.answer, Deferred):
+            return self.answer
         return fail(self.answer) if isinstance(self.answer, Exception) else succeed(self.answer)
 
-    def drop(self, tenant_id: str, token: str) -> None:
-        self.dropped.append((tenant_id, token))
+    def drop(self, tenant_id: str, refused: Credentials) -> None:
+        self.dropped.append((tenant_id, refused.token))
 
 
 @define(eq=False)
@@ -132,7 +138,7 @@ class Witness:
     def dead_lettered(self, parcel: Parcel, dead: Dead) -> None:
         self.calls.append(("dead_lettered", dead))
 
-    def unpublished(self, parcel: Parcel, what: str, cause: str) -> None:
+    def unpublished(self, identity: Identity, what: str, cause: str) -> None:
         self.calls.append(("unpublished", what, cause))
 
     def unsettled(self, parcel: Parcel) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.pipeline.doubles import FakeCredentials, FakeGraph, Witness, a_job
+from tests.pipeline.doubles import EPOCH, FakeCredentials, FakeGraph, Witness, a_job
 from tests.policy.meta import TABLE
 from whatsapp_egress.errors import CredentialsSuspended, CredentialsUnavailable, TenantNotFound
 from whatsapp_egress.pipeline.attempt import Attempt
 from whatsapp_egress.pipeline.job import Job
 from whatsapp_egress.policy.credentials import Credentials
 from whatsapp_egress.policy.verdict import (
+    EXPIRED,
     Answer,
     Dead,
     Exchange,
@@ -55,6 +56,7 @@ class Trying(SynchronousTestCase):
             lambda tenant_id, rate: self.learned.append((tenant_id, rate)),
             self.witness,
             self.clock,
+            lambda: EPOCH + self.clock.seconds(),
         )
         return Deferred.fromCoroutine(attempt(job))
 
@@ -95,6 +97,49 @@ class SendingTests(Trying):
         self.try_it(OK)
 
         assert self.witness.names == []
+
+
+class FaultOfOursTests(Trying):
+    def test_while_sending_leaves_it_in_doubt(self) -> None:
+        self.graph.exchanges = [KeyError("x")]
+        verdict = self.successResultOf(self.begin(self.job))
+
+        assert verdict == Dead(Reason.IN_DOUBT, "a fault of the gateway's (KeyError)")
+        assert len(self.flushLoggedErrors(KeyError)) == 1
+
+    def test_before_that_nothing_was_sent_and_the_tenant_waits(self) -> None:
+        self.credentials.answer = KeyError("x")
+        verdict = self.successResultOf(self.begin(self.job))
+
+        assert isinstance(verdict, Wait)
+        assert verdict.scope is Scope.TENANT
+        assert self.graph.requests == []
+        assert len(self.flushLoggedErrors(KeyError)) == 1
+
+    def test_to_be_broken_off_is_none(self) -> None:
+        for waiting in (self.for_credentials, self.for_the_answer):
+            waiting()
+            trying = self.begin(self.job)
+            trying.cancel()
+            self.failureResultOf(trying, CancelledError)
+
+    def for_credentials(self) -> None:
+        self.credentials.answer = Deferred()
+
+    def for_the_answer(self) -> None:
+        self.credentials.answer = Credentials("token-1")
+        self.graph.exchanges = [Deferred()]
+
+
+class ExpiredTests(Trying):
+    def test_a_message_that_expired_while_it_waited_for_credentials_is_not_sent(self) -> None:
+        waiting = self.credentials.answer = Deferred()
+        trying = self.begin(a_job(expires_at=EPOCH + 1))
+        self.clock.advance(1)
+        waiting.callback(Credentials("token-1"))
+
+        assert self.successResultOf(trying) == EXPIRED
+        assert self.graph.requests == []
 
 
 class RetryTests(Trying):

@@ -14,7 +14,7 @@ from whatsapp_egress.pipeline.intake import Intake
 from whatsapp_egress.pipeline.job import Job
 from whatsapp_egress.pipeline.outcome import PUBLISH_AGAIN, Outcome
 from whatsapp_egress.pipeline.recent import Recent, digest
-from whatsapp_egress.policy.verdict import Dead, Reason, Sent
+from whatsapp_egress.policy.verdict import Dead, History, Reason, Sent
 
 BODY = (
     b'{"metadata": {"tenantId": "t1", "phoneNumberId": "100000001", "internalId": "m-1", "retryCount": 1},'
@@ -28,7 +28,7 @@ class Receiving(SynchronousTestCase):
         self.clock = Clock()
         self.clock.advance(7)
         self.broker, self.witness = FakeBroker(), Witness()
-        self.recent = Recent.empty(self.clock)
+        self.recent = Recent(self.clock)
         self.outcome = Outcome(self.broker, self.recent, self.witness, self.clock, lambda: EPOCH)
         self.offered: list[Job] = []
         self.intake = Intake(
@@ -69,7 +69,7 @@ class NewTests(Receiving):
     def test_it_is_in_hand(self) -> None:
         self.receive()
 
-        assert self.recent.in_hand(digest(BODY)) is self.offered[0]
+        assert self.recent.recall(digest(BODY)) is self.offered[0]
 
     def test_what_is_no_message_is_dead_lettered_with_the_reason(self) -> None:
         delivery = self.receive(b"not json")
@@ -82,6 +82,16 @@ class NewTests(Receiving):
         assert delivery.acks == 1
         assert self.offered == []
         assert self.witness.names == ["consumed", "dead_lettered"]
+
+    def test_what_can_not_be_read_for_a_fault_of_ours_is_dead_lettered_too(self) -> None:
+        self.patch(self.intake, "_decode", lambda body: 1 // 0)
+        delivery = self.receive()
+
+        (letter,) = self.broker.dead_letters
+        assert letter.headers["x-egress-reason"] == "invalid_message"
+        assert "ZeroDivisionError" in str(letter.headers["x-egress-detail"])
+        assert delivery.acks == 1
+        assert len(self.flushLoggedErrors(ZeroDivisionError)) == 1
 
     def test_what_is_no_message_is_told_with_the_ids_that_could_be_read(self) -> None:
         self.receive(BODY.replace(b'"retryCount": 1', b'"retryCount": -1'))
@@ -185,10 +195,10 @@ class RedeliveryTests(Receiving):
 
     def test_one_whose_message_went_back_to_the_broker_is_sent(self) -> None:
         self.receive().alive = False
-        self.recent.forget(self.offered[0])
+        self.recent.forget(self.offered[0], History(4, repeated=True))
         self.receive(redelivered=True)
 
-        assert len(self.offered) == 2
+        assert [job.history for job in self.offered] == [History(1), History(4, repeated=True)]
 
 
 class TwinTests(Receiving):
@@ -205,9 +215,19 @@ class TwinTests(Receiving):
 
         assert len(self.offered) == 2
 
-    def test_a_redelivery_is_a_new_message_while_the_first_delivery_is_alive(self) -> None:
+    def test_a_redelivery_while_the_first_is_alive_is_the_same_message_and_both_are_acked(self) -> None:
+        first = self.receive()
+        second = self.receive(redelivered=True)
+        assert len(self.offered) == 1
+
+        self.end(Sent("wamid.1"))
+        assert (first.acks, second.acks) == (1, 1)
+
+    def test_a_body_published_again_after_it_ended_is_sent_also_when_its_connection_is_lost(self) -> None:
         self.receive()
+        self.end(DEAD)
+        self.receive().alive = False
+        self.recent.forget(self.offered[-1], self.offered[-1].history)
         self.receive(redelivered=True)
 
-        assert len(self.offered) == 2
-        assert self.witness.names == ["consumed", "consumed"]
+        assert len(self.offered) == 3

@@ -75,6 +75,18 @@ class OrderTests(SynchronousTestCase):
 
         assert stage.begun == ["first", "high"]
 
+    def test_first_come_goes_first_over_all_numbers_of_the_tenant(self) -> None:
+        stage = Stage(most_per_tenant=1)
+        stage.warm_up()
+        for number in range(3):
+            stage.offer(f"a{number}", None, phone_number_id="100000001")
+        for number in range(3):
+            stage.offer(f"b{number}", None, phone_number_id="2")
+        while stage.in_flight:
+            stage.end(stage.in_flight[0], SENT)
+
+        assert stage.begun == ["a0", "a1", "a2", "b0", "b1", "b2"]
+
     def test_an_expired_message_is_not_sent(self) -> None:
         self.stage.offer("1", expires_at=EPOCH)
 

@@ -13,7 +13,7 @@ from tests.pipeline.doubles import (
     TRANSIENT,
     Stage,
 )
-from whatsapp_egress.policy.verdict import Dead, Reason, Retry, Sent, Wait
+from whatsapp_egress.policy.verdict import Dead, Reason, Retry, Sent, Verdict, Wait
 
 SENT = Sent("wamid.1")
 
@@ -131,6 +131,13 @@ class PairThrottleTests(Waiting):
 
         assert self.stage.in_flight == ["2"]
 
+    def test_only_those_in_a_row_count(self) -> None:
+        self.stage.offer("1")
+        self.try_again_and_again("1", PAIR_THROTTLE, 3)
+        self.try_again_and_again("1", RETRY, 1)
+
+        assert self.try_again_and_again("1", PAIR_THROTTLE, 3) == [6, 6, 16]
+
 
 class NumberThrottleTests(Waiting):
     def test_only_that_number_stops(self) -> None:
@@ -219,6 +226,29 @@ class TenantWaitTests(Waiting):
         self.stage.clock.advance(5)
 
         assert self.stage.in_flight == ["1", "2"]
+
+    def test_then_one_message_goes_ahead(self) -> None:
+        self.stage.attempts.rate = None
+        self.several_end(TENANT_WAIT)
+        self.stage.clock.advance(5)
+        assert self.stage.in_flight == ["1"]
+
+        self.stage.learn("t1", 50.0)
+        assert self.stage.in_flight == ["1", "2", "3"]
+
+    def test_one_message_goes_ahead_too_when_the_token_was_refused(self) -> None:
+        self.stage.attempts.rate = None
+        self.several_end(evolve(RETRY, reauthorize=True))
+        self.stage.clock.advance(0)
+
+        assert self.stage.in_flight == ["1"]
+
+    def several_end(self, verdict: Verdict) -> None:
+        names = ("1", "2", "3")
+        for name in names:
+            self.stage.offer(name, name)
+        for name in names:
+            self.stage.end(name, verdict)
 
     def test_the_waits_grow_up_to_what_the_verdict_says(self) -> None:
         self.stage.offer("1")

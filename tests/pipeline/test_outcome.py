@@ -1,13 +1,14 @@
-"""How a message ends: its dead letter and event confirmed, then the ack, and not before."""
+"""How a message ends: safe, told, acked, in that order, and the ack waits for nothing else."""
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.pipeline.doubles import EPOCH, FakeBroker, FakeDelivery, Witness, confirmed, refused
 from whatsapp_egress.message import Identity, iso_utc
+from whatsapp_egress.pipeline import outcome as module
 from whatsapp_egress.pipeline.job import Parcel
 from whatsapp_egress.pipeline.outcome import EVENT_PATIENCE, PUBLISH_AGAIN, Outcome
 from whatsapp_egress.pipeline.recent import Ending, Recent, digest
@@ -21,7 +22,7 @@ class Settling(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.broker, self.witness = FakeBroker(), Witness()
-        self.recent = Recent.empty(self.clock)
+        self.recent = Recent(self.clock)
         self.outcome = self.an_outcome()
         self.delivery = FakeDelivery(b"the body", properties="the properties")
         self.parcel = Parcel(self.delivery, digest(b"the body"), Identity("t1", "100000001", "m-1"), 0.0, 2)
@@ -39,8 +40,11 @@ class Settling(SynchronousTestCase):
         return self.delivery.acks == 1
 
     @property
-    def ending(self) -> Ending | None:
-        return self.recent.ending(self.parcel.digest)
+    def ending(self) -> object:
+        return self.recent.recall(self.parcel.digest)
+
+    def ended(self, verdict: Sent | Dead, *, published: bool = True, acked: bool = True) -> Ending:
+        return Ending(self.parcel.identity, 2, verdict, published, acked)
 
     def held_up(self) -> Deferred[None]:
         """What the next publish waits for."""
@@ -55,7 +59,7 @@ class SentTests(Settling):
 
         assert [key for key, _ in self.broker.events] == ["outbound.sent.t1"]
         assert self.acked
-        assert self.ending == Ending(self.parcel.identity, 2, SENT, published=True)
+        assert self.ending == self.ended(SENT)
         assert self.witness.calls == [("delivered", SENT)]
 
     def test_nothing_of_it_goes_to_the_dead_letter_queue(self) -> None:
@@ -63,51 +67,61 @@ class SentTests(Settling):
 
         assert self.broker.dead_letters == []
 
-    def test_the_ack_waits_for_the_event(self) -> None:
+    def test_the_event_goes_out_before_the_ack(self) -> None:
+        self.broker.on_announce = lambda: self.fail("acked before") if self.acked else confirmed()
+        self.outcome.settle(self.parcel, SENT)
+
+        assert self.acked
+
+    def test_the_ack_does_not_wait_for_the_event_to_be_confirmed(self) -> None:
         confirm = self.held_up()
         self.outcome.settle(self.parcel, SENT)
 
-        assert not self.acked
-        confirm.callback(None)
         assert self.acked
-
-    def test_it_is_delivered_as_soon_as_meta_has_it(self) -> None:
-        self.held_up()
-        self.outcome.settle(self.parcel, SENT)
-
-        assert self.witness.calls == [("delivered", SENT)]
+        confirm.callback(None)
 
     def test_an_event_that_is_refused_is_published_again(self) -> None:
         self.broker.on_announce = refused
         self.outcome.settle(self.parcel, SENT)
         self.clock.advance(PUBLISH_AGAIN)
         assert len(self.broker.events) == 2
-        assert not self.acked
 
         self.broker.on_announce = confirmed
         self.clock.advance(PUBLISH_AGAIN)
         assert len(self.broker.events) == 3
-        assert self.acked
         assert self.clock.getDelayedCalls() == []
 
-    def test_an_event_that_is_never_confirmed_does_not_hold_up_the_ack_for_ever(self) -> None:
+    def test_an_event_that_is_never_confirmed_is_lost_after_a_while(self) -> None:
         self.held_up()
         self.outcome.settle(self.parcel, SENT)
         self.clock.advance(EVENT_PATIENCE - 1)
-        assert not self.acked
+        assert self.witness.names == ["delivered"]
 
         self.clock.advance(1)
-        assert self.acked
         assert self.witness.calls[-1] == ("unpublished", "event", "not confirmed in time")
         assert self.clock.getDelayedCalls() == []
 
-    def test_an_event_that_is_always_refused_does_not_either(self) -> None:
+    def test_an_event_that_is_always_refused_is_too(self) -> None:
         self.broker.on_announce = refused
         self.outcome.settle(self.parcel, SENT)
         self.clock.pump([PUBLISH_AGAIN] * int(EVENT_PATIENCE))
 
-        assert self.acked
+        assert self.witness.names == ["delivered", "unpublished"]
         assert self.clock.getDelayedCalls() == []
+
+    def test_only_so_many_events_wait(self) -> None:
+        self.patch(module, "MOST_EVENTS", 2)
+        self.held_up()
+        for _ in range(3):
+            parcel = Parcel(FakeDelivery(), b"", self.parcel.identity, 0.0)
+            self.recent.begin(parcel)
+            self.outcome.settle(parcel, SENT)
+
+        assert len(self.broker.events) == 2
+        assert self.witness.calls[-2:] == [
+            ("delivered", SENT),
+            ("unpublished", "event", "too many wait already"),
+        ]
 
     def test_without_events_it_is_just_acked(self) -> None:
         self.an_outcome(events=False).settle(self.parcel, SENT)
@@ -120,7 +134,7 @@ class SentTests(Settling):
         self.outcome.settle(self.parcel, SENT)
 
         assert self.witness.names == ["delivered", "unsettled"]
-        assert self.ending == Ending(self.parcel.identity, 2, SENT, published=True)
+        assert self.ending == self.ended(SENT, acked=False)
 
 
 class DeadTests(Settling):
@@ -141,7 +155,7 @@ class DeadTests(Settling):
 
         assert [key for key, _ in self.broker.events] == ["outbound.failed.t1"]
         assert self.acked
-        assert self.ending == Ending(self.parcel.identity, 2, DEAD, published=True)
+        assert self.ending == self.ended(DEAD)
         assert self.witness.calls == [("dead_lettered", DEAD)]
 
     def test_neither_event_nor_ack_comes_before_the_confirm(self) -> None:
@@ -165,9 +179,10 @@ class DeadTests(Settling):
         self.clock.advance(PUBLISH_AGAIN)
         assert self.acked
 
-    def test_each_refusal_is_told(self) -> None:
+    def test_a_refusal_is_told_once(self) -> None:
         self.broker.on_dead_letter = refused
         self.outcome.settle(self.parcel, DEAD)
+        self.clock.pump([PUBLISH_AGAIN] * 99)
 
         assert self.witness.calls == [("unpublished", "dead letter", "no connection")]
 
@@ -186,14 +201,15 @@ class DeadTests(Settling):
         self.clock.advance(PUBLISH_AGAIN)
 
         assert self.clock.getDelayedCalls() == []
-        assert self.witness.names == ["unpublished", "unpublished", "unsettled"]
-        assert self.ending == Ending(self.parcel.identity, 2, DEAD, published=False)
+        assert self.witness.names == ["unpublished", "unsettled"]
+        assert self.ending == self.ended(DEAD, published=False, acked=False)
 
     def test_a_redelivery_that_was_adopted_meanwhile_is_acked_in_its_stead(self) -> None:
         confirm = self.held_up()
         self.outcome.settle(self.parcel, DEAD)
         self.delivery.alive = False
-        self.delivery = self.parcel.delivery = FakeDelivery(b"the body", redelivered=True)
+        self.delivery = FakeDelivery(b"the body", redelivered=True)
+        self.parcel.adopt(self.delivery)
         confirm.callback(None)
 
         assert self.acked
@@ -204,13 +220,14 @@ class AgainTests(Settling):
         for verdict in (SENT, DEAD):
             delivery = FakeDelivery(b"the body", redelivered=True)
             parcel = Parcel(delivery, self.parcel.digest, self.parcel.identity, 0.0, 1)
-            self.outcome.settle_again(parcel, Ending(self.parcel.identity, 1, verdict, published=True))
+            self.recent.begin(parcel)
+            self.outcome.settle_again(parcel, self.ended(verdict, acked=False))
 
             assert delivery.acks == 1
         assert (self.broker.events, self.broker.dead_letters, self.witness.calls) == ([], [], [])
 
     def test_a_dead_letter_that_was_not_confirmed_is_published_and_told(self) -> None:
-        self.outcome.settle_again(self.parcel, Ending(self.parcel.identity, 2, DEAD, published=False))
+        self.outcome.settle_again(self.parcel, self.ended(DEAD, published=False, acked=False))
 
         assert len(self.broker.dead_letters) == 1
         assert len(self.broker.events) == 1
@@ -218,7 +235,7 @@ class AgainTests(Settling):
 
     def test_it_stays_remembered_for_the_next_redelivery(self) -> None:
         self.delivery.alive = False
-        ending = Ending(self.parcel.identity, 2, SENT, published=True)
+        ending = self.ended(SENT, acked=False)
         self.outcome.settle_again(self.parcel, ending)
 
         assert self.ending == ending
@@ -234,22 +251,28 @@ class EndTests(Settling):
         confirm.callback(None)
         self.successResultOf(settled)
 
-    def test_cut_short_acks_what_only_waits_for_its_event(self) -> None:
-        self.held_up()
-        self.outcome.settle(self.parcel, SENT)
-        self.outcome.cut_short()
+    def test_who_waits_for_it_may_give_up(self) -> None:
+        for verdict in (DEAD, SENT):
+            self.held_up()
+            self.outcome.settle(self.parcel, verdict)
+            settled = self.outcome.settled()
+            settled.cancel()
 
-        assert self.acked
-        self.successResultOf(self.outcome.settled())
-        assert self.clock.getDelayedCalls() == []
+            self.failureResultOf(settled, CancelledError)
+            self.outcome.cut_short()
+            self.recent.begin(self.parcel)
 
-    def test_cut_short_acks_what_waits_to_publish_its_event_again(self) -> None:
-        self.broker.on_announce = refused
-        self.outcome.settle(self.parcel, SENT)
-        self.outcome.cut_short()
+    def test_cut_short_gives_up_events(self) -> None:
+        for publish in (Deferred[None], refused):
+            self.broker.on_announce = publish
+            parcel = Parcel(FakeDelivery(), b"", self.parcel.identity, 0.0)
+            self.recent.begin(parcel)
+            self.outcome.settle(parcel, SENT)
+            self.outcome.cut_short()
 
-        assert self.acked
-        assert self.clock.getDelayedCalls() == []
+            self.successResultOf(self.outcome.settled())
+            assert self.witness.names[-1] == "unpublished"
+            assert self.clock.getDelayedCalls() == []
 
     def test_cut_short_leaves_what_is_not_in_the_dead_letter_queue_with_the_broker(self) -> None:
         self.held_up()
@@ -257,7 +280,7 @@ class EndTests(Settling):
         self.outcome.cut_short()
 
         assert not self.acked
-        assert self.ending == Ending(self.parcel.identity, 2, DEAD, published=False)
+        assert self.ending == self.ended(DEAD, published=False, acked=False)
         self.successResultOf(self.outcome.settled())
 
     def test_cut_short_leaves_what_waits_to_be_published_again_with_the_broker(self) -> None:

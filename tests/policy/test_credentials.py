@@ -37,11 +37,3 @@ class EntryTests(SynchronousTestCase):
         assert entry.fresh(KEEPING, 1009)
         assert not entry.fresh(KEEPING, 1010)
         assert not entry.usable(KEEPING, 1010)
-
-    def test_a_refusal_of_its_token_is_news(self) -> None:
-        assert Entry(Credentials("t"), fetched_at=1000).droppable(KEEPING, 1000)
-
-    def test_a_refusal_of_a_confirmed_token_is_news_only_after_a_while(self) -> None:
-        entry = Entry(Credentials("t"), fetched_at=1000, confirmed=True)
-
-        assert [entry.droppable(KEEPING, now) for now in (1000, 1029.9, 1030)] == [False, False, True]

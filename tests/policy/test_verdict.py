@@ -297,9 +297,14 @@ class DelayTests(SynchronousTestCase):
     def test_the_tables_delay_counts_for_a_retry(self) -> None:
         assert self.floor(answer_with(131057)) == 60
 
-    def test_retry_after_lengthens_the_wait(self) -> None:
-        for code in (4, 130429, 131048, 131056, 131000, 190, 131053):
+    def test_retry_after_lengthens_the_wait_of_a_throttle(self) -> None:
+        for code in (4, 130429, 131048, 131056):
             assert self.floor(evolve(answer_with(code), retry_after=5000.0)) == 5000, code
+
+    def test_a_retry_waits_no_longer_for_it_than_for_anything_else(self) -> None:
+        for code in (131000, 190, 131053):
+            floors = [self.floor(evolve(answer_with(code), retry_after=after)) for after in (30.0, 5000.0)]
+            assert floors == [30, 60], code
 
     def test_retry_after_never_shortens_the_wait(self) -> None:
         for code in (4, 130429, 131048, 131056, 131057, 131000):
@@ -357,6 +362,13 @@ class FaultTests(SynchronousTestCase):
 
     def test_it_is_of_bounded_length(self) -> None:
         assert len(self.detail(answer_with(131026, details="x" * 10_000))) == 500
+
+    def test_a_trace_is_one_line_of_bounded_length(self) -> None:
+        verdict = judged(answer_with(131026, fbtrace_id="A\n" * 10_000))
+
+        assert isinstance(verdict, Dead)
+        assert verdict.fault is not None
+        assert verdict.fault.fbtrace_id == ("A " * 50)
 
     def test_it_carries_metas_trace(self) -> None:
         verdict = judged(answer_with(131026, fbtrace_id="Abc", subcode=7))

@@ -45,7 +45,6 @@ class _Tenant:
 
     entry: Entry | None = None
     refusal: Refusal | None = None
-    refused_token: str | None = field(default=None, repr=False)
     asking: bool = False
     away_until: float | None = None
     """The Tenant Service is away: a usable entry is good enough, and it is not asked again before then."""
@@ -76,7 +75,9 @@ class CredentialCache:
         if entry and entry.fresh(self._keeping, now):
             return succeed(entry.credentials)
         if refusal and now < refusal.until:
-            return fail(refusal.error)
+            # Raised again by each message that meets it, it would collect their frames, and with them
+            # their bodies.
+            return fail(refusal.error.with_traceback(None))
         if tenant.away_until is not None and entry and entry.usable(self._keeping, now):
             if now >= tenant.away_until:
                 self._ask_once(tenant_id, tenant)
@@ -86,13 +87,15 @@ class CredentialCache:
         self._ask_once(tenant_id, tenant)
         return waiter
 
-    def drop(self, tenant_id: str, token: str) -> None:
-        """Meta refused `token`: fetch anew, unless it was replaced already or has just been confirmed."""
+    def drop(self, tenant_id: str, refused: Credentials) -> None:
+        """Meta refused the token of these credentials: fetch anew, unless they were replaced already.
+
+        However many messages were sent with them, they are dropped once: what is fetched are others, be it
+        with the same token.
+        """
         tenant = self._tenant(tenant_id)
-        entry = tenant.entry
-        if entry and entry.credentials.token == token and entry.droppable(self._keeping, self._now()):
+        if tenant.entry and tenant.entry.credentials is refused:
             tenant.entry = None
-            tenant.refused_token = token
 
     def stop(self) -> None:
         """Ask no more."""
@@ -165,9 +168,8 @@ class CredentialCache:
 
     def _keep(self, tenant: _Tenant, credentials: Credentials) -> None:
         self._learned(credentials.token)
-        same = tenant.refused_token == credentials.token
-        tenant.entry = Entry(credentials, self._now(), confirmed=same)
-        tenant.refusal = tenant.refused_token = None
+        tenant.entry = Entry(credentials, self._now())
+        tenant.refusal = None
         tenant.away_until = None
 
 

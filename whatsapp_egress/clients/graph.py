@@ -54,12 +54,17 @@ def appsecret_proof(token: str, app_secret: str) -> str:
 
 @define
 class GraphApi:
-    """Sends messages. `now` gives seconds since the epoch, for a `Retry-After` that is a date."""
+    """Sends messages.
+
+    `now` gives seconds since the epoch, for a `Retry-After` that is a date. `redact` takes the secrets that
+    are known out of a text: some of Meta's refusals quote the token, and go into dead letters and events.
+    """
 
     _http: HttpClient
     _destination: Destination
     _user_agent: str
     _now: Callable[[], float]
+    _redact: Callable[[str], str]
 
     def send(self, phone_number_id: str, token: str, payload: bytes) -> Deferred[Exchange]:
         """One POST; every way the exchange can end is an `Exchange`."""
@@ -80,16 +85,15 @@ class GraphApi:
             return Unsent(str(error))
         except NoReply as error:
             return Unanswered(str(error))
-        return read_answer(reply, self._now(), token)
+        return read_answer(reply, self._now(), self._redact)
 
 
-def read_answer(reply: Reply, now: float, token: str) -> Answer:
+def read_answer(reply: Reply, now: float, redact: Callable[[str], str]) -> Answer:
     """What an answer says. Nothing in it is trusted to be there, or to be of the right type.
 
-    Some of Meta's refusals quote the `token`, and what they say goes into dead letters and events: it is
-    taken out here.
+    What an error says to people goes through `redact`.
     """
-    document = _document(reply, token)
+    document = _document(reply)
     messages = _list_of_objects(document.get("messages"))
     contacts = _list_of_objects(document.get("contacts"))
     error = document.get("error")
@@ -99,43 +103,45 @@ def read_answer(reply: Reply, now: float, token: str) -> Answer:
         wa_id=_text(contacts[0].get("wa_id")) if contacts else None,
         message_status=_text(messages[0].get("message_status")) if messages else None,
         success=document.get("success") is True,
-        error=_error(error, reply) if isinstance(error, dict) else None,
+        error=_error(error, reply, redact) if isinstance(error, dict) else None,
         retry_after=_retry_after(reply.headers, now),
         complete=reply.complete,
     )
 
 
-def _document(reply: Reply, token: str) -> dict[str, Any]:
+def _document(reply: Reply) -> dict[str, Any]:
     if not reply.complete:
         return {}
     try:
-        document = _json.decode(reply.body.replace(token.encode(), b"[REDACTED]"))
+        document = _json.decode(reply.body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}
 
 
-def _error(error: dict[str, Any], reply: Reply) -> MetaError:
+def _error(error: dict[str, Any], reply: Reply, redact: Callable[[str], str]) -> MetaError:
     data = error.get("error_data")
-    trace = _text(error.get("fbtrace_id")) or _header(reply.headers, "x-fb-trace-id")
+    trace = _text(error.get("fbtrace_id")) or _header(reply.headers, b"x-fb-trace-id")
     return MetaError(
         code=_number(error.get("code")),
         subcode=_number(error.get("error_subcode")),
-        message=_text(error.get("message")) or "",
-        details=(_text(data.get("details")) if isinstance(data, dict) else None) or "",
+        message=redact(_text(error.get("message")) or ""),
+        details=redact((_text(data.get("details")) if isinstance(data, dict) else None) or ""),
         is_transient=error.get("is_transient") is True,
-        fbtrace_id=trace,
+        fbtrace_id=redact(trace) if trace else None,
     )
 
 
-_LONGEST_CODE = 18  # digits; Meta's have up to 7, and Python refuses to read thousands
+_LONGEST_CODE = 18  # digits; Meta's have up to 7, and a header of AMQP's holds no more than 64 bits
 
 
 def _number(value: object) -> int | None:
     """A code: an int, or the text of one, as some of Meta's edges write it."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _LONGEST_CODE:
         return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**_LONGEST_CODE:
+        return value
+    return None
 
 
 def _text(value: object) -> str | None:
@@ -146,14 +152,15 @@ def _list_of_objects(value: object) -> list[dict[str, Any]]:
     return [part for part in value if isinstance(part, dict)] if isinstance(value, list) else []
 
 
-def _header(headers: Headers, name: str) -> str | None:
+def _header(headers: Headers, name: bytes) -> str | None:
+    # By bytes, for asked by text Twisted decodes UTF-8, and raises on what is none.
     values = headers.getRawHeaders(name)
-    return values[-1] if values else None
+    return values[-1].decode("latin-1") if values else None
 
 
 def _retry_after(headers: Headers, now: float) -> float | None:
     """Seconds; RFC 9110 allows a number of them or a date."""
-    value = (_header(headers, "Retry-After") or "").strip()
+    value = (_header(headers, b"retry-after") or "").strip()
     if value.isascii() and value.isdigit():
         return float(value[:_LONGEST_CODE])
     try:

@@ -30,6 +30,9 @@ log = Logger()
 _json = msgspec.json.Decoder()
 _tenants_json = msgspec.json.Decoder(dict[str, Any])
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_HIGHEST_RATE = 1_000_000
+"""Messages a second: as good as no limit, and unlike what may be written there it fits into a float."""
+
 _OK, _FORBIDDEN, _NOT_FOUND = 200, 403, 404
 
 
@@ -72,7 +75,7 @@ class TenantService:
             document = _json.decode(reply.body)
         except _NOT_JSON as error:
             raise CredentialsUnavailable("junk", "HTTP 200 without JSON") from error
-        return read_credentials(document, self._now())
+        return read_credentials(tenant_id, document, self._now())
 
 
 @define
@@ -102,7 +105,7 @@ class TenantFile:
                 raise CredentialsUnavailable("file", f"{self._path}: {self._problem}")
             if tenant_id not in self._tenants:
                 raise TenantNotFound(tenant_id)
-            credentials = read_credentials(self._tenants[tenant_id], now)
+            credentials = read_credentials(tenant_id, self._tenants[tenant_id], now)
         except CredentialsUnavailable as error:
             log.error("credential_fetch_failed", tenantId=tenant_id, reason=error.reason, detail=str(error))
             return fail(error)
@@ -111,8 +114,11 @@ class TenantFile:
         self._learned(credentials.token)
         return succeed(credentials)
 
-    def drop(self, tenant_id: str, token: str) -> None:
+    def drop(self, tenant_id: str, refused: Credentials) -> None:
         """There is nothing to drop: the file is what it is until somebody changes it."""
+
+    def stop(self) -> None:
+        """There is nothing to stop: nobody ever waits for a file."""
 
     def _look(self, now: float) -> None:
         """Read the file if it is not the one that was read last."""
@@ -131,14 +137,16 @@ class TenantFile:
             self._good_until = now + self._stale
         elif self._problem != before:
             usable = now < self._good_until
-            log.error("tenant_file_unusable", path=self._path, detail=self._problem, staleUsed=usable)
+            log.error("tenant_file_unusable", path=str(self._path), detail=self._problem, staleUsed=usable)
 
 
-def read_credentials(document: object, now: float) -> Credentials:
+def read_credentials(tenant_id: str, document: object, now: float) -> Credentials:
     """The Tenant Service's answer, checked. Whatever is not as agreed is junk, and never a reason to fail
     messages: `CredentialsUnavailable`."""
     if not isinstance(document, dict):
         raise CredentialsUnavailable("junk", "not a JSON object")
+    if document.get("tenantId", tenant_id) != tenant_id:
+        raise CredentialsUnavailable("junk", "the answer is about another tenant")
     status = document.get("status")
     if status in ("suspended", "expired"):
         raise CredentialsSuspended(f"the Tenant Service says {status}")
@@ -161,13 +169,17 @@ def _token(value: object) -> str | None:
 
 def _rate(limits: object) -> float | None:
     rate = limits.get("messagesPerSecond") if isinstance(limits, dict) else None
-    return float(rate) if isinstance(rate, (int, float)) and not isinstance(rate, bool) and rate > 0 else None
+    if isinstance(rate, (int, float)) and not isinstance(rate, bool) and rate > 0:
+        return float(min(rate, _HIGHEST_RATE))
+    return None
 
 
 def _expiry(value: object) -> float | None:
     if value is None:
         return None
     try:
-        return seconds_of(value)  # type: ignore[arg-type]  # what is no text raises, too
-    except (TypeError, ValueError, OverflowError) as error:
-        raise CredentialsUnavailable("junk", "expiresAt is not an ISO 8601 time") from error
+        if isinstance(value, str):
+            return seconds_of(value)
+    except (ValueError, OverflowError):
+        pass  # as good as no text
+    raise CredentialsUnavailable("junk", "expiresAt is not an ISO 8601 time")

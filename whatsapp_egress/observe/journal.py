@@ -8,9 +8,10 @@ from attrs import define
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from whatsapp_egress.message import Identity
 from whatsapp_egress.pipeline.job import Job, Parcel
 from whatsapp_egress.policy.table import ErrorClass
-from whatsapp_egress.policy.verdict import Dead, Fault, Scope, Sent, Wait
+from whatsapp_egress.policy.verdict import Dead, Fault, Sent, Wait
 
 log = Logger()
 
@@ -22,20 +23,21 @@ class Journal:
     _clock: IReactorTime
 
     def consumed(self, parcel: Parcel) -> None:
-        log.debug("message_consumed", **_about(parcel), redelivered=parcel.delivery.redelivered)
+        about = _about(parcel, parcel.attempts)
+        log.debug("message_consumed", **about, redelivered=parcel.delivery.redelivered)
 
     def faulted(self, job: Job, fault: Fault, seconds: float) -> None:
         event = "meta_api_auth_error" if fault.error_class is ErrorClass.AUTH else "meta_api_error"
         log.warn(event, **_about(job), **_of(fault), duration=_ms(seconds))
 
     def retrying(self, job: Job, fault: Fault, delay: float) -> None:
-        log.info("message_retry", **_about(job), **_of(fault), delay=_ms(delay))
+        log.info("message_retry", **_about(job, job.attempts), **_of(fault), delay=_ms(delay))
 
     def waiting(self, job: Job, wait: Wait, delay: float) -> None:
         # A tenant that waits for its credentials is told of by `credential_fetch_failed`.
         if wait.fault.error_class is not None:
-            scope = "recipient" if wait.scope is Scope.RECIPIENT else wait.scope.value
-            log.warn("rate_limit_exceeded", **_about(job), **_of(wait.fault), scope=scope, delay=_ms(delay))
+            about = {**_about(job, job.attempts), **_of(wait.fault)}
+            log.warn("rate_limit_exceeded", **about, scope=wait.scope.value, delay=_ms(delay))
 
     def delivered(self, parcel: Parcel, sent: Sent) -> None:
         log.info(
@@ -55,8 +57,8 @@ class Journal:
             duration=_ms(self._clock.seconds() - parcel.received),
         )
 
-    def unpublished(self, parcel: Parcel, what: str, cause: str) -> None:
-        log.error("message_unpublished", **_about(parcel), what=what, detail=cause)
+    def unpublished(self, identity: Identity, what: str, cause: str) -> None:
+        log.error("message_unpublished", **_ids(identity), what=what, detail=cause)
 
     def unsettled(self, parcel: Parcel) -> None:
         log.warn("message_unsettled", **_about(parcel))
@@ -65,13 +67,17 @@ class Journal:
         log.info("message_recalled", **_about(parcel))
 
 
-def _about(parcel: Parcel) -> dict[str, Any]:
-    identity = parcel.identity
+def _about(parcel: Parcel, before: int | None = None) -> dict[str, Any]:
+    """Whose it is, and the attempts made before; by default all but the last one, which is being told of."""
+    retries = max(0, parcel.attempts - 1) if before is None else before
+    return {**_ids(parcel.identity), "retryCount": retries}
+
+
+def _ids(identity: Identity) -> dict[str, Any]:
     return {
         "tenantId": identity.tenant_id,
         "phoneNumberId": identity.phone_number_id,
         "internalId": identity.internal_id,
-        "retryCount": parcel.attempts,
     }
 
 

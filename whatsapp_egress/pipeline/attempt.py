@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from attrs import define
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from whatsapp_egress.errors import CredentialsSuspended, CredentialsUnavailable, TenantNotFound
 from whatsapp_egress.pipeline.job import Job
@@ -15,10 +16,10 @@ from whatsapp_egress.pipeline.observer import Observer
 from whatsapp_egress.policy.credentials import Credentials
 from whatsapp_egress.policy.table import ErrorTable
 from whatsapp_egress.policy.verdict import (
+    EXPIRED,
     Dead,
     Exchange,
     Fault,
-    History,
     Patience,
     Reason,
     Retry,
@@ -27,6 +28,8 @@ from whatsapp_egress.policy.verdict import (
     Wait,
     judge,
 )
+
+log = Logger()
 
 CREDENTIALS_WAIT, LONGEST_CREDENTIALS_WAIT = 5.0, 30.0
 """Seconds a tenant waits when its credentials can't be had; each try asks three times."""
@@ -38,8 +41,8 @@ class CredentialSource(Protocol):
     def get(self, tenant_id: str) -> Deferred[Credentials]:
         """Fails with `TenantNotFound`, `CredentialsSuspended` or `CredentialsUnavailable`."""
 
-    def drop(self, tenant_id: str, token: str) -> None:
-        """Meta refused `token`: fetch anew, unless it was replaced already."""
+    def drop(self, tenant_id: str, refused: Credentials) -> None:
+        """Meta refused the token of these credentials: fetch anew, unless they were replaced already."""
 
 
 class Graph(Protocol):
@@ -51,7 +54,8 @@ class Graph(Protocol):
 
 @define
 class Attempt:
-    """Makes attempts. `learned` is told a tenant's messages per second as soon as they are known."""
+    """Makes attempts. `learned` is told a tenant's messages per second as soon as they are known; `now` gives
+    seconds since the epoch."""
 
     _credentials: CredentialSource
     _graph: Graph
@@ -60,6 +64,7 @@ class Attempt:
     _learned: Callable[[str, float | None], None]
     _observer: Observer
     _clock: IReactorTime
+    _now: Callable[[], float]
 
     async def __call__(self, job: Job) -> Verdict:
         """Try `job` once, and count it when the try was its own."""
@@ -71,23 +76,43 @@ class Attempt:
         except CredentialsSuspended as error:
             return Dead(Reason.CREDENTIALS_SUSPENDED, str(error))
         except CredentialsUnavailable as error:
-            fault = Fault(f"no credentials: {error}")
-            return Wait(fault, Scope.TENANT, CREDENTIALS_WAIT, LONGEST_CREDENTIALS_WAIT)
+            return _without_credentials(str(error))
+        except CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a fault of ours; nothing was sent
+            log.failure("attempt_failed", tenantId=tenant_id, internalId=job.message.internal_id)
+            return _without_credentials(f"a fault of the gateway's ({type(error).__name__})")
         self._learned(tenant_id, credentials.messages_per_second)
-
-        began = self._clock.seconds()
-        job.attempts += 1
-        exchange = await self._graph.send(job.message.phone_number_id, credentials.token, job.message.payload)
-        history = History(job.attempts, job.reauthorized, job.repeated)
-        verdict = judge(exchange, self._table, history, self._patience)
-
-        if isinstance(verdict, (Retry, Wait, Dead)) and verdict.fault:
-            self._observer.faulted(job, verdict.fault, self._clock.seconds() - began)
+        if job.message.expired(self._now()):
+            return EXPIRED  # while it waited for its credentials
+        verdict = await self._send(job, credentials)
         if isinstance(verdict, Wait):
             job.attempts -= 1
         elif isinstance(verdict, Retry):
             job.repeated = job.repeated or verdict.once
             if verdict.reauthorize:
                 job.reauthorized = True
-                self._credentials.drop(tenant_id, credentials.token)
+                self._credentials.drop(tenant_id, credentials)
         return verdict
+
+    async def _send(self, job: Job, credentials: Credentials) -> Verdict:
+        began = self._clock.seconds()
+        job.attempts += 1
+        try:
+            exchange = await self._graph.send(
+                job.message.phone_number_id, credentials.token, job.message.payload
+            )
+            verdict = judge(exchange, self._table, job.history, self._patience)
+        except CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a fault of ours, and Meta may have the message
+            log.failure("attempt_failed", tenantId=job.message.tenant_id, internalId=job.message.internal_id)
+            return Dead(Reason.IN_DOUBT, f"a fault of the gateway's ({type(error).__name__})")
+        if isinstance(verdict, (Retry, Wait, Dead)) and verdict.fault:
+            self._observer.faulted(job, verdict.fault, self._clock.seconds() - began)
+        return verdict
+
+
+def _without_credentials(cause: str) -> Wait:
+    fault = Fault(f"no credentials: {cause}")
+    return Wait(fault, Scope.TENANT, CREDENTIALS_WAIT, LONGEST_CREDENTIALS_WAIT)

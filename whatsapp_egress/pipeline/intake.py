@@ -6,13 +6,16 @@ from collections.abc import Callable
 
 from attrs import define
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
-from whatsapp_egress.message import InvalidMessage, Message
+from whatsapp_egress.message import Identity, InvalidMessage, Message
 from whatsapp_egress.pipeline.job import Delivery, Job, Parcel
 from whatsapp_egress.pipeline.observer import Observer
 from whatsapp_egress.pipeline.outcome import Outcome
-from whatsapp_egress.pipeline.recent import Recent, digest
-from whatsapp_egress.policy.verdict import Dead, Reason
+from whatsapp_egress.pipeline.recent import Ending, Recent, digest
+from whatsapp_egress.policy.verdict import Dead, History, Reason
+
+log = Logger()
 
 
 @define
@@ -28,38 +31,37 @@ class Intake:
 
     def receive(self, delivery: Delivery) -> None:
         """Take one delivery; from here on it is settled by `outcome` or stays with the broker."""
-        name = digest(delivery.body)
-        if delivery.redelivered and self._known(delivery, name):
-            return
-        received = self._clock.seconds()
+        name, now = digest(delivery.body), self._clock.seconds()
+        # The flag alone says "perhaps seen"; what we remember says what became of it.
+        known = self._recent.recall(name) if delivery.redelivered else None
+        if isinstance(known, Parcel):
+            known.adopt(delivery)
+            self._observer.recalled(known)
+        elif isinstance(known, Ending):
+            parcel = Parcel(delivery, name, known.identity, now, known.attempts)
+            self._recent.begin(parcel)
+            self._observer.recalled(parcel)
+            self._outcome.settle_again(parcel, known)
+        else:
+            self._admit(delivery, name, now, known)
+
+    def _admit(self, delivery: Delivery, name: bytes, now: float, history: History | None) -> None:
         try:
             message = self._decode(delivery.body)
         except InvalidMessage as error:
-            parcel = Parcel(delivery, name, error.identity, received)
-            self._recent.begin(parcel)
-            self._observer.consumed(parcel)
-            self._outcome.settle(parcel, Dead(Reason.INVALID_MESSAGE, error.detail))
+            self._refuse(Parcel(delivery, name, error.identity, now), error.detail)
             return
-        job = Job.of(delivery, name, message, received)
+        except Exception as error:  # noqa: BLE001 - a fault of ours, which each redelivery would meet again
+            log.failure("decoding_failed", bytes=len(delivery.body))
+            detail = f"body: can't be read, for a fault of the gateway's ({type(error).__name__})"
+            self._refuse(Parcel(delivery, name, Identity(), now), detail)
+            return
+        job = Job.of(delivery, name, message, now, history)
         self._recent.begin(job)
         self._observer.consumed(job)
         self._offer(job)
 
-    def _known(self, delivery: Delivery, name: bytes) -> bool:
-        """Whether this is the broker's second copy of a message whose first one we still have, or had.
-
-        The flag alone says "perhaps seen"; what we remember says what became of it.
-        """
-        parcel = self._recent.in_hand(name)
-        if parcel is not None and not parcel.delivery.alive:
-            parcel.delivery = delivery
-            self._observer.recalled(parcel)
-            return True
-        ending = None if parcel is not None else self._recent.ending(name)
-        if ending is None:
-            return False
-        again = Parcel(delivery, name, ending.identity, self._clock.seconds(), ending.attempts)
-        self._recent.begin(again)
-        self._observer.recalled(again)
-        self._outcome.settle_again(again, ending)
-        return True
+    def _refuse(self, parcel: Parcel, detail: str) -> None:
+        self._recent.begin(parcel)
+        self._observer.consumed(parcel)
+        self._outcome.settle(parcel, Dead(Reason.INVALID_MESSAGE, detail))

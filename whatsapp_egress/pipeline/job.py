@@ -8,6 +8,7 @@ from attrs import define, field
 from twisted.internet.defer import Deferred
 
 from whatsapp_egress.message import Identity, Message
+from whatsapp_egress.policy.verdict import History
 
 
 class Delivery(Protocol):
@@ -57,6 +58,22 @@ class Parcel:
     received: float
     """When it came in, by the reactor's clock, in seconds."""
     attempts: int = 0
+    _older: list[Delivery] = field(factory=list, init=False)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can be settled now."""
+        return self.delivery.alive or any(older.alive for older in self._older)
+
+    def adopt(self, delivery: Delivery) -> None:
+        """The broker delivered the message once more: settle that, and what came before if it can be."""
+        self._older = [older for older in (*self._older, self.delivery) if older.alive]
+        self.delivery = delivery
+
+    def ack(self) -> bool:
+        """Acknowledge, for `outcome` alone to call; False when every channel is gone and nothing was done."""
+        acked = [delivery.ack() for delivery in (*self._older, self.delivery)]
+        return any(acked)
 
 
 @define(eq=False)
@@ -72,13 +89,28 @@ class Job(Parcel):
     """Pair throttles in a row."""
 
     @classmethod
-    def of(cls, delivery: Delivery, digest: bytes, message: Message, received: float) -> Job:
-        """A job as it comes in: the attempts of `retryCount` count."""
+    def of(
+        cls,
+        delivery: Delivery,
+        digest: bytes,
+        message: Message,
+        received: float,
+        history: History | None = None,
+    ) -> Job:
+        """A job as it comes in: the attempts of `retryCount` count, or those that we know of ourselves."""
+        known = history or History(message.retry_count)
         return cls(
             delivery=delivery,
             digest=digest,
             identity=message.identity,
             received=received,
-            attempts=message.retry_count,
+            attempts=known.attempts,
             message=message,
+            reauthorized=known.reauthorized,
+            repeated=known.repeated,
         )
+
+    @property
+    def history(self) -> History:
+        """What was tried so far."""
+        return History(self.attempts, self.reauthorized, self.repeated)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from functools import partial
+from itertools import count
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import define, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -20,7 +21,7 @@ from whatsapp_egress.policy import backoff
 from whatsapp_egress.policy.bucket import Bucket
 from whatsapp_egress.policy.gate import Gate
 from whatsapp_egress.policy.order import Order
-from whatsapp_egress.policy.verdict import Dead, Reason, Retry, Scope, Sent, Verdict, Wait
+from whatsapp_egress.policy.verdict import EXPIRED, Dead, Retry, Scope, Sent, Verdict, Wait
 from whatsapp_egress.tasks import Tasks
 
 log = Logger()
@@ -60,7 +61,7 @@ class _Sender:
 
     bucket: Bucket
     gate: Gate
-    order: Order[Job] = field(factory=Order)
+    order: Order[Job]
 
     @property
     def ready(self) -> bool:
@@ -84,6 +85,7 @@ class Lane:
         self._on_idle = on_idle
         self._rate: float | None = None
         self._senders: dict[str, _Sender] = {}
+        self._came = count()
         self._gate = Gate(road.clock, self.pump)
         self._waits: set[Deferred[None]] = set()
         self._pumping = False
@@ -131,7 +133,7 @@ class Lane:
                 self._gate.passed()
             sender.order.done(job)
             self._road.settle(job, verdict)
-        elif verdict is None or self._stopped or not job.delivery.alive:
+        elif verdict is None or self._stopped or not job.alive:
             self._give_up(sender, job)
         elif isinstance(verdict, Retry):
             self._try_again(sender, job, verdict)
@@ -141,7 +143,7 @@ class Lane:
     def abandon(self) -> None:
         """Leave to the broker what was not begun and can't be settled any more; it is delivered again."""
         for sender in self._senders.values():
-            for job in sender.order.discard(lambda job: not job.delivery.alive):
+            for job in sender.order.discard(lambda job: not job.alive):
                 self._road.give_up(job)
 
     def stop(self) -> None:
@@ -162,7 +164,9 @@ class Lane:
             pace, clock = self._road.pace, self._road.clock
             rate = self._rate or pace.default_rate
             sender = self._senders[phone_number_id] = _Sender(
-                Bucket(rate, pace.refill_interval, clock, self.pump), Gate(clock, self.pump)
+                Bucket(rate, pace.refill_interval, clock, self.pump),
+                Gate(clock, self.pump),
+                Order(self._came),
             )
         return sender
 
@@ -181,7 +185,7 @@ class Lane:
         assert job is not None  # noqa: S101 - a ready sender has one
         self.in_flight += 1
         if job.message.expired(self._road.now()):
-            self._ended(sender, job, Dead(Reason.EXPIRED, "expiresAt has passed"))
+            self._ended(sender, job, EXPIRED)
             return
         sender.bucket.take()
         self._road.tasks.own(self._try(sender, job))
@@ -206,7 +210,10 @@ class Lane:
 
     def _try_again(self, sender: _Sender, job: Job, retry: Retry) -> None:
         delay = retry.floor
-        if not retry.reauthorize:
+        job.pair_throttles = 0
+        if retry.reauthorize:
+            self._rate = None  # nor is the token known, and one message is enough to find out both
+        else:
             step = backoff.retry(job.attempts - 1, self._road.pace.retry_delay, self._road.jitter)
             delay = max(delay, step)
         self._road.observer.retrying(job, retry.fault, delay)
@@ -219,6 +226,9 @@ class Lane:
             self._road.observer.waiting(job, wait, delay)
             self._hold(sender, job, delay)
             return
+        job.pair_throttles = 0
+        if wait.scope is Scope.TENANT:
+            self._rate = None  # when the gate opens, one message goes ahead again
         gate = sender.gate if wait.scope is Scope.SENDER else self._gate
         delay = gate.shut_for(wait.floor, partial(backoff.throttle, first=wait.floor, longest=wait.longest))
         self._road.observer.waiting(job, wait, delay)
@@ -233,7 +243,7 @@ class Lane:
 
     def _held(self, result: object, wait: Deferred[None], sender: _Sender, job: Job) -> None:
         self._waits.discard(wait)
-        if isinstance(result, Failure) or not job.delivery.alive:
+        if isinstance(result, Failure) or not job.alive:
             self._give_up(sender, job)
         else:
             sender.order.release(job)

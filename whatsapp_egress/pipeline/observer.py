@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from whatsapp_egress.message import Identity
 from whatsapp_egress.pipeline.job import Job, Parcel
 from whatsapp_egress.policy.verdict import Dead, Fault, Sent, Wait
 
@@ -29,8 +30,8 @@ class Observer(Protocol):
     def dead_lettered(self, parcel: Parcel, dead: Dead) -> None:
         """It is safe in the dead-letter queue."""
 
-    def unpublished(self, parcel: Parcel, what: str, cause: str) -> None:
-        """The broker did not confirm `what` (dead letter or event) of `parcel`."""
+    def unpublished(self, identity: Identity, what: str, cause: str) -> None:
+        """The broker did not confirm `what`: a dead letter (published again) or an event (lost)."""
 
     def unsettled(self, parcel: Parcel) -> None:
         """The delivery's channel went away before the ack; the broker delivers it again."""

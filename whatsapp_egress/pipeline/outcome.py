@@ -1,4 +1,4 @@
-"""Where a message leaves: its dead letter and its event are published, then its delivery is acknowledged."""
+"""Where a message leaves: its dead letter is confirmed, its event goes out, its delivery is acknowledged."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from twisted.internet.task import deferLater
 
 from whatsapp_egress import message
 from whatsapp_egress.errors import Unpublished
+from whatsapp_egress.message import Identity
 from whatsapp_egress.pipeline.job import Broker, Parcel
 from whatsapp_egress.pipeline.observer import Observer
 from whatsapp_egress.pipeline.recent import Ending, Recent
@@ -22,13 +23,19 @@ PUBLISH_AGAIN = 1.0
 """Seconds between tries to publish while the broker does not confirm."""
 
 EVENT_PATIENCE = 30.0
-"""Seconds an event may hold up the ack of its message. A sent message must not wait unacknowledged for long:
-if the service dies before the ack it is sent twice, while a lost event is only a lost event."""
+"""Seconds an event is published again for, while the broker does not confirm it. Then it is lost."""
+
+MOST_EVENTS = 10_000
+"""Events that wait to be confirmed; what comes on top is lost at once. About 5 MB of memory."""
 
 
 @define
 class Outcome:
     """The only place that settles a delivery.
+
+    It is acknowledged as soon as its message is safe: sent, or confirmed on the dead-letter exchange. The
+    event goes out before the ack and is not waited for: if the service died meanwhile, a message that was
+    sent would be sent a second time, while a lost event is only a lost event.
 
     `now` gives seconds since the epoch. With `events` False no event is published.
     """
@@ -40,6 +47,7 @@ class Outcome:
     _now: Callable[[], float]
     _events: bool = True
     _settling: Tasks = field(factory=Tasks, init=False)
+    _announcing: Tasks = field(factory=Tasks, init=False)
 
     def settle(self, parcel: Parcel, verdict: Sent | Dead) -> None:
         """Bring `parcel` to its end; the caller has nothing more to do with it."""
@@ -52,57 +60,66 @@ class Outcome:
         self._settling.own(self._settle(parcel, ending.verdict, published=ending.published))
 
     def settled(self) -> Deferred[None]:
-        """Fires when nothing is being settled."""
-        return self._settling.done()
+        """Fires when nothing is being settled and no event waits."""
+        # In this order, for whoever is settled may still have an event to tell.
+        return self._settling.done().addCallback(lambda _: self._announcing.done())
 
     def cut_short(self) -> None:
-        """Ack what only waits for its event; what is not in the dead-letter queue stays with the broker."""
+        """Give up: what is not in the dead-letter queue stays with the broker, and events are lost."""
         self._settling.cancel()
+        self._announcing.cancel()
 
     async def _settle(self, parcel: Parcel, verdict: Sent | Dead, *, published: bool) -> None:
+        acked = False
         try:
-            if isinstance(verdict, Dead) and not published:
-                await self._dead_letter(parcel, verdict)
             if not published:
+                if isinstance(verdict, Dead):
+                    await self._dead_letter(parcel, verdict)
                 published = True
-                await self._announce(parcel, verdict)
-            if not parcel.delivery.ack():
-                self._observer.unsettled(parcel)
+                self._announce(parcel, verdict)
+            acked = parcel.ack()
         except DeliveryGone:
-            self._observer.unsettled(parcel)
+            pass
         finally:
-            self._recent.end(parcel, Ending(parcel.identity, parcel.attempts, verdict, published))
+            if not acked:
+                self._observer.unsettled(parcel)
+            self._recent.end(parcel, Ending(parcel.identity, parcel.attempts, verdict, published, acked))
 
     async def _dead_letter(self, parcel: Parcel, dead: Dead) -> None:
         """Publish until confirmed. Raises `DeliveryGone` when there is nothing left to ack meanwhile."""
-        delivery = parcel.delivery
         headers = message.dead_letter_headers(dead, parcel.attempts, self._now())
+        told = False
         while True:
             try:
-                await self._broker.dead_letter(delivery.body, delivery.properties, headers)
+                await self._broker.dead_letter(parcel.delivery.body, parcel.delivery.properties, headers)
             except Unpublished as error:
-                self._observer.unpublished(parcel, "dead letter", str(error))
+                if not told:
+                    self._observer.unpublished(parcel.identity, "dead letter", str(error))
+                told = True
             else:
                 self._observer.dead_lettered(parcel, dead)
                 return
-            if not parcel.delivery.alive:
+            if not parcel.alive:
                 raise DeliveryGone
             await deferLater(self._clock, PUBLISH_AGAIN)
 
-    async def _announce(self, parcel: Parcel, verdict: Sent | Dead) -> None:
+    def _announce(self, parcel: Parcel, verdict: Sent | Dead) -> None:
         """Publish the event, within reason."""
         if not self._events:
             return
-        announcing = Deferred.fromCoroutine(
-            self._announce_until_confirmed(
-                *message.event(parcel.identity, verdict, parcel.attempts, self._now())
-            )
-        )
+        identity = parcel.identity
+        if len(self._announcing) >= MOST_EVENTS:
+            self._observer.unpublished(identity, "event", "too many wait already")
+            return
+        routing_key, body = message.event(identity, verdict, parcel.attempts, self._now())
+        self._announcing.own(self._announce_in_time(identity, routing_key, body))
+
+    async def _announce_in_time(self, identity: Identity, routing_key: str, body: bytes) -> None:
+        announcing = Deferred.fromCoroutine(self._announce_until_confirmed(routing_key, body))
         try:
             await announcing.addTimeout(EVENT_PATIENCE, self._clock)
         except (CancelledError, defer.TimeoutError):
-            # Cut short, or the patience is over: the ack is what matters.
-            self._observer.unpublished(parcel, "event", "not confirmed in time")
+            self._observer.unpublished(identity, "event", "not confirmed in time")
 
     async def _announce_until_confirmed(self, routing_key: str, body: bytes) -> None:
         while True:

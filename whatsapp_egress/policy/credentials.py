@@ -33,11 +33,10 @@ class Keeping:
 
 @frozen
 class Entry:
-    """Credentials as fetched. `confirmed`: Meta had refused the token, and asking again brought the same."""
+    """Credentials as fetched."""
 
     credentials: Credentials
     fetched_at: float
-    confirmed: bool = False
 
     def fresh(self, keeping: Keeping, now: float) -> bool:
         """Use it without asking."""
@@ -46,14 +45,6 @@ class Entry:
     def usable(self, keeping: Keeping, now: float) -> bool:
         """Use it while the Tenant Service can't be asked."""
         return now - self.fetched_at < keeping.stale and not self.credentials.expired(now)
-
-    def droppable(self, keeping: Keeping, now: float) -> bool:
-        """Whether Meta's refusal of its token is news.
-
-        A token that came back the same after a refusal is asked for again only every now and then: every
-        message of the tenant is refused, and each would ask the Tenant Service once more.
-        """
-        return not self.confirmed or now - self.fetched_at >= keeping.negative
 
 
 @frozen

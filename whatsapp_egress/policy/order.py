@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Generic, TypeVar
@@ -33,11 +33,12 @@ class Order(Generic[T]):
 
     An item is added, taken by `next`, and then either `done`, or `release`d when it may be tried again.
     Between `next` and `done` nothing else of its conversation is given out. A key of None stands for no
-    conversation: such an item waits for nobody.
+    conversation: such an item waits for nobody. `came` numbers what comes; orders that share it can compare
+    their ranks.
     """
 
-    def __init__(self) -> None:
-        self._came = count()
+    def __init__(self, came: Iterator[int] | None = None) -> None:
+        self._came = came or count()
         self._conversations: dict[Hashable, _Conversation[T]] = {}
         self._out: dict[int, _Conversation[T]] = {}
         # Entries whose rank is no longer their conversation's are stale and skipped; the second number

@@ -6,7 +6,7 @@ from enum import Enum
 
 from attrs import frozen
 
-from whatsapp_egress.policy.backoff import LONGEST_THROTTLE
+from whatsapp_egress.policy.backoff import LONGEST_RETRY, LONGEST_THROTTLE
 from whatsapp_egress.policy.table import Case, ErrorClass, ErrorTable, Rule
 
 THROTTLE_DELAY = 10.0
@@ -17,8 +17,8 @@ SPAM_THROTTLE_DELAY = 600.0
 """Seconds after 131048 at the least: Meta holds the number for spam, and every try makes it worse."""
 
 LONGEST_RETRY_AFTER = 86_400.0
-"""Seconds: a day, as long as the queue keeps a message. A `Retry-After` beyond that is a mistake, and
-would stop a sender for ever."""
+"""Seconds a throttled sender waits at the most: a day, as long as the queue keeps a message. A `Retry-After`
+beyond that is a mistake, and would stop it for ever. A retry waits no longer than any other."""
 
 
 # -- what went in: how an exchange ended ------------------------------------------------------------
@@ -156,6 +156,9 @@ class Dead:
 
 Verdict = Sent | Retry | Wait | Dead
 
+EXPIRED = Dead(Reason.EXPIRED, "expiresAt has passed")
+"""A message whose time is over is not sent (contract)."""
+
 
 @frozen
 class Patience:
@@ -183,13 +186,13 @@ def judge(exchange: Exchange, table: ErrorTable, history: History, patience: Pat
         return Dead(Reason.IN_DOUBT, f"HTTP {exchange.status} without a message id", fault)
     rule = classify(exchange, table)
     fault = _fault(exchange, rule)
-    floor = rule.min_delay
-    if isinstance(exchange, Answer) and exchange.retry_after is not None:
-        floor = max(floor, min(exchange.retry_after, LONGEST_RETRY_AFTER))
+    wished = (exchange.retry_after or 0.0) if isinstance(exchange, Answer) else 0.0
+    floor = max(rule.min_delay, min(wished, LONGEST_RETRY))
     if rule.ambiguous and not patience.retry_ambiguous:
         return Dead(Reason.IN_DOUBT, fault.detail, fault)
     if rule.error_class in _THROTTLES:
-        return Wait(fault, _throttled(rule), max(floor, _least_delay(rule, fault)))
+        wished = min(wished, LONGEST_RETRY_AFTER)
+        return Wait(fault, _throttled(rule), max(floor, wished, _least_delay(rule, fault)))
     if rule.error_class is ErrorClass.AUTH:
         if history.reauthorized:
             return Dead(Reason.AUTH_FAILED, fault.detail, fault)
@@ -254,11 +257,14 @@ def _fault(exchange: Exchange, rule: Rule) -> Fault:
         error_class=rule.error_class,
         code=error.code,
         subcode=error.subcode,
-        fbtrace_id=error.fbtrace_id,
+        fbtrace_id=_one_line(error.fbtrace_id or "", _LONGEST_TRACE) or None,
         http_status=exchange.status,
     )
 
 
-def _one_line(text: str, length: int = 500) -> str:
+_LONGEST_DETAIL, _LONGEST_TRACE = 500, 100
+
+
+def _one_line(text: str, length: int = _LONGEST_DETAIL) -> str:
     """Text from outside, fit for a header or a log field: one line of bounded length."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:length]

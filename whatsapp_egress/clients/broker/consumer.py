@@ -8,7 +8,7 @@ from typing import Any
 from attrs import define
 from pika.adapters.twisted_connection import TwistedChannel
 from pika.exceptions import ConsumerCancelled
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
@@ -80,6 +80,7 @@ class Consumer:
         self._stopping = False
         self._connection: Connection | None = None
         self._subscription: tuple[TwistedChannel, str] | None = None
+        self._asking = False
         self._watch = LoopingCall(self._look)
         self._watch.clock = clock
         link.serve = self._serve
@@ -126,6 +127,7 @@ class Consumer:
         self._connection = connection
         channel: TwistedChannel | None = None
         while connection.is_open and not self._stopping:
+            self._asking = True
             try:
                 await self._topology.ensure(connection)
                 if channel is None or not channel.is_open:
@@ -142,6 +144,7 @@ class Consumer:
                 self._subscription = None
                 if not self._stopping:
                     log.error("rabbitmq_not_consuming", detail=channel_trouble(error))
+            self._asking = False
             if channel is not None and not channel.is_open:
                 self._lost()
             if connection.is_open and not self._stopping:
@@ -152,6 +155,7 @@ class Consumer:
         if self._stopping:
             return
         self._subscription = (channel, tag)
+        self._asking = False
         log.info("rabbitmq_consuming", queue=self._topology.queue, prefetch=self._prefetch)
         while True:
             got: Deferred[Any] = queue.get()
@@ -172,13 +176,17 @@ class Consumer:
         await self._watch.start(LOOK_SECONDS, now=False)
 
     async def _look(self) -> None:
-        """Begin anew when the broker has forgotten our consumer without a word."""
+        """Begin anew when the broker has forgotten our consumer without a word; say so when it is slow."""
         connection, subscription = self._connection, self._subscription
         if connection is None or subscription is None:
+            if connection is not None and self._asking:
+                log.warn("rabbitmq_not_consuming", detail="the broker has not answered yet")
             return
         try:
             consumers = await self._topology.consumers(connection)
-        except AMQP_TROUBLE as error:
+        except CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next look may do better
             log.warn("rabbitmq_look_failed", detail=channel_trouble(error))
             return
         if consumers == 0 and self._subscription is subscription and subscription[0].is_open:

@@ -158,6 +158,12 @@ class Connection(Protocol):
         """Whether it can be used."""
         return bool(self._amqp.is_open)
 
+    @property
+    def frame_max(self) -> int:
+        """Bytes that one frame may have, as agreed with the broker."""
+        agreed: int = self._amqp._impl.params.frame_max
+        return agreed
+
     def abort(self) -> None:
         """Drop it now."""
         self._amqp.abort()
@@ -193,7 +199,9 @@ class _AmqpEndpoint:
     async def _connect(self, factory: Any) -> IProtocol:
         try:
             amqp = await self._shake_hands()
-        except BrokerUnreachable as error:
+        except CancelledError:
+            raise
+        except Exception as error:
             log.error("rabbitmq_unreachable", connection=self._name, detail=str(error))
             raise
         connection: IProtocol = factory.buildProtocol(amqp)

@@ -11,7 +11,7 @@ from attrs import define, field
 from pika import BasicProperties
 from pika.adapters.twisted_connection import TwistedChannel
 from pika.exceptions import UnroutableError
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, FirstError, fail, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -25,69 +25,67 @@ from whatsapp_egress.tasks import Tasks
 
 log = Logger()
 
+_SMALL_FRAME = 4096
+"""Bytes that every AMQP peer takes in one frame."""
+
 AGAIN_SECONDS = 5.0
-"""Before opening the channel again after the broker closed it."""
+"""Before opening a channel again after the broker closed it."""
 
 
 @define(eq=False)
-class _Mandatory:
-    """A mandatory publish that is not confirmed, and whether the broker gave it back."""
+class _Publish:
+    """A publish that is not confirmed, and whether the broker gave it back."""
 
     routing_key: str
     body: bytes
     returned: bool = False
 
 
-@define
-class Publisher:
-    """Publishes whenever there is a connection, and says so when there is none."""
+@define(eq=False)
+class Outlet:
+    """A channel with confirms to publish to one exchange, kept open on the publishing connection.
 
-    _link: Link
+    With `mandatory` a message that no queue takes is not published.
+    """
+
+    exchange: str
+    mandatory: bool
     _topology: Topology
     _clock: IReactorTime
     _connection: Connection | None = field(default=None, init=False)
     _channel: TwistedChannel | None = field(default=None, init=False)
-    _mending: bool = field(default=False, init=False)
-    _unconfirmed: list[_Mandatory] = field(factory=list, init=False)
-    _tasks: Tasks = field(factory=Tasks, init=False)
+    _unconfirmed: list[_Publish] = field(factory=list, init=False)
+    _mending: Tasks = field(factory=Tasks, init=False)
 
-    def __attrs_post_init__(self) -> None:
-        self._link.serve = self._serve
-        self._link.on_down = self._down
+    @property
+    def frame_max(self) -> int:
+        """Bytes that one frame may have."""
+        return _SMALL_FRAME if self._connection is None else self._connection.frame_max
 
-    def publish(
-        self, exchange: str, routing_key: str, body: bytes, properties: BasicProperties, *, mandatory: bool
-    ) -> Deferred[None]:
-        """Fires when the broker has confirmed it, fails with `Unpublished`."""
+    def publish(self, routing_key: str, body: bytes, properties: BasicProperties) -> Deferred[None]:
+        """Fires when the broker has confirmed it, fails with `Unpublished`.
+
+        Who cancels it waits no more, and knows no more whether it was published.
+        """
         if self._channel is None:
             return fail(Unpublished("no connection to publish on"))
-        publish = _Mandatory(routing_key, body)
-        if mandatory:
+        publish = _Publish(routing_key, body)
+        if self.mandatory:
             self._unconfirmed.append(publish)
         try:
             confirmed = self._channel.basic_publish(
-                exchange, routing_key, body, properties, mandatory=mandatory
+                self.exchange, routing_key, body, properties, mandatory=self.mandatory
             )
-        except AMQP_TROUBLE:
+        except Exception:  # noqa: BLE001 - also what can't be encoded, which pika finds out now
             confirmed = fail()
-        confirmed.addBoth(self._settled, publish, mandatory)
-        done: Deferred[None] = confirmed
+        confirmed.addBoth(self._settled, publish)
+        # pika's own Deferred is never cancelled: what was written can't be taken back.
+        done: Deferred[None] = Deferred()
+        confirmed.chainDeferred(done)
         return done
 
-    def start(self) -> None:
-        """Connect, and connect again for ever."""
-        self._link.start()
-
-    async def stop(self) -> None:
-        """Close the connection; what is not confirmed fails."""
-        await self._link.stop()
-        self._tasks.cancel()
-
-    def _down(self) -> None:
-        self._connection = self._channel = None
-
-    async def _serve(self, connection: Connection) -> None:
-        """Keep a channel open on `connection` for as long as that is open."""
+    async def serve(self, connection: Connection) -> None:
+        """Keep the channel open on `connection` for as long as that is open."""
         self._connection = connection
         while connection.is_open:
             try:
@@ -96,14 +94,22 @@ class Publisher:
                 channel.add_on_return_callback(self._returned)
                 await channel.confirm_delivery()
                 self._channel = channel
-                log.info("rabbitmq_publishing")
+                log.info("rabbitmq_publishing", exchange=self.exchange)
                 detail = channel_trouble(await channel.on_closed)
             except (*AMQP_TROUBLE, TopologyMissing) as error:
                 detail = channel_trouble(error)
             self._channel = None
             if connection.is_open:
-                log.error("rabbitmq_not_publishing", detail=detail)
+                log.error("rabbitmq_not_publishing", exchange=self.exchange, detail=detail)
                 await deferLater(self._clock, AGAIN_SECONDS)
+
+    def down(self) -> None:
+        """The connection was lost."""
+        self._connection = self._channel = None
+
+    def stop(self) -> None:
+        """Mend nothing any more."""
+        self._mending.cancel()
 
     def _returned(self, message: Any) -> None:
         """Remember which publish came back.
@@ -120,8 +126,8 @@ class Publisher:
                 publish.returned = True
                 return
 
-    def _settled(self, result: object, publish: _Mandatory, mandatory: bool) -> None:
-        if mandatory:
+    def _settled(self, result: object, publish: _Publish) -> None:
+        if self.mandatory:
             self._unconfirmed.remove(publish)
         if publish.returned:
             self._mend()
@@ -133,13 +139,47 @@ class Publisher:
         """Somebody deleted the queue, or its binding: see to it before the next try."""
         connection = self._connection
         if connection is not None and connection.is_open and not self._mending:
-            self._mending = True
-            self._tasks.own(self._declare_again(connection))
+            self._mending.own(self._declare_again(connection))
 
     async def _declare_again(self, connection: Connection) -> None:
         try:
             await self._topology.mend(connection)
         except (*AMQP_TROUBLE, TopologyMissing) as error:
             log.error("rabbitmq_not_declared", detail=channel_trouble(error))
-        finally:
-            self._mending = False
+
+
+@define
+class Publisher:
+    """Keeps its outlets open whenever there is a connection.
+
+    Each has a channel of its own: what the broker refuses to one closes its channel, and would take the
+    unconfirmed messages of the others with it.
+    """
+
+    _link: Link
+    _outlets: tuple[Outlet, ...]
+
+    def __attrs_post_init__(self) -> None:
+        self._link.serve = self._serve
+        self._link.on_down = self._down
+
+    def start(self) -> None:
+        """Connect, and connect again for ever."""
+        self._link.start()
+
+    async def stop(self) -> None:
+        """Close the connection; what is not confirmed fails."""
+        await self._link.stop()
+        for outlet in self._outlets:
+            outlet.stop()
+
+    async def _serve(self, connection: Connection) -> None:
+        serving = [Deferred.fromCoroutine(outlet.serve(connection)) for outlet in self._outlets]
+        try:
+            await gatherResults(serving, consumeErrors=True)
+        except FirstError as error:
+            error.subFailure.raiseException()
+
+    def _down(self) -> None:
+        for outlet in self._outlets:
+            outlet.down()

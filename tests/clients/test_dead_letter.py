@@ -1,0 +1,67 @@
+"""What a dead letter carries besides its body."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pika import BasicProperties
+from pika.frame import Header
+from twisted.trial.unittest import SynchronousTestCase
+
+from whatsapp_egress.clients.broker.dead_letter import dead_letter_properties
+
+OURS: dict[str, str | int] = {"x-egress-reason": "rejected", "x-egress-detail": "131026: é"}
+FRAME_MAX = 131_072
+
+
+def letter(headers: dict[Any, Any] | None = None, frame_max: int = FRAME_MAX, **fields: Any) -> Any:
+    return dead_letter_properties(BasicProperties(headers=headers, **fields), OURS, frame_max)
+
+
+def frame_size(properties: BasicProperties) -> int:
+    return len(Header(1, 1000, properties).marshal())
+
+
+class DeadLetterTests(SynchronousTestCase):
+    def test_it_has_its_own_headers_and_ours(self) -> None:
+        assert letter({"a": 1, b"\xff": None}).headers == {"a": 1, b"\xff": None, **OURS}
+
+    def test_without_headers_of_its_own_it_has_ours(self) -> None:
+        assert letter().headers == OURS
+
+    def test_it_keeps_its_properties_and_is_persistent(self) -> None:
+        names = "content_type content_encoding correlation_id reply_to message_id type app_id cluster_id"
+        kept = dict.fromkeys(names.split(), "text")
+        properties = letter(**kept, priority=3, timestamp=7, delivery_mode=1)
+
+        assert {name: getattr(properties, name) for name in kept} == kept
+        assert (properties.priority, properties.timestamp, properties.delivery_mode) == (3, 7, 2)
+
+    def test_what_would_lose_it_becomes_a_header(self) -> None:
+        properties = letter(expiration="1000", user_id="somebody")
+
+        assert (properties.expiration, properties.user_id) == (None, None)
+        said = {"x-egress-expiration": "1000", "x-egress-user-id": "somebody"}
+        assert properties.headers == said | OURS
+
+    def test_what_an_earlier_dead_lettering_said_is_gone(self) -> None:
+        headers = {"x-egress-error-code": 131047, "x-egress-reason": "expired", "x-death": [{}], "n": 1}
+
+        assert letter(headers).headers == {"x-death": [{}], "n": 1, **OURS}
+
+    def test_headers_that_just_fit_are_kept(self) -> None:
+        fitting = frame_size(letter({"a": "x" * 1000}))
+
+        assert letter({"a": "x" * 1000}, fitting).headers == {"a": "x" * 1000, **OURS}
+
+    def test_of_headers_that_do_not_fit_the_largest_are_dropped_and_counted(self) -> None:
+        headers = {"large": "x" * 1000, "small": 1, "larger": "x" * 2000, "trace": "00-abc"}
+        properties = letter(headers, frame_size(letter(headers)) - 1)
+
+        kept = {"large": "x" * 1000, "small": 1, "trace": "00-abc"}
+        assert properties.headers == {**kept, **OURS, "x-egress-headers-dropped": 1}
+
+    def test_it_fits_whatever_its_headers(self) -> None:
+        for count in range(1, 2000, 37):
+            headers = {f"header-{n:04}": "x" * n for n in range(count)}
+            assert frame_size(letter(headers, 4096)) <= 4096, count
