@@ -158,6 +158,39 @@ class Broken(World):
         self.upstream.publish(message(tenant))
         await self.until_settled()
 
+    async def test_a_consumer_that_the_broker_knows_is_left_alone_also_when_a_look_fails(self) -> None:
+        looks, consumers = [], Topology.consumers
+
+        async def fail_at_first(topology: Topology, connection: Connection) -> int:
+            looks.append(0)
+            if len(looks) == 1:
+                raise KeyError("look")
+            looks[-1] = await consumers(topology, connection)
+            return looks[-1]
+
+        self.patch(Topology, "consumers", fail_at_first)
+        self.patch(consumer, "LOOK_SECONDS", 0.1)
+        await self.start_gateway()
+        await self.until(lambda: looks[1:3] == [1, 1], "it has looked")
+        assert len(self.events("rabbitmq_look_failed")) == 1
+        assert not self.events("rabbitmq_consumer_forgotten")
+
+    async def test_a_broker_that_does_not_answer_is_told_of(self) -> None:
+        answer: Deferred[None] = Deferred()
+        ensure = Topology.ensure
+
+        async def ensure_late(topology: Topology, connection: Connection) -> None:
+            await answer
+            await ensure(topology, connection)
+
+        self.patch(Topology, "ensure", ensure_late)
+        self.patch(consumer, "LOOK_SECONDS", 0.1)
+        gateway = await self.start_gateway(until_ready=False)
+        await self.until(lambda: self.events("rabbitmq_not_consuming"), "it is told")
+        assert "not answered" in self.events("rabbitmq_not_consuming")[0]["detail"]
+        answer.callback(None)
+        await self.until(gateway.ready, "ready")
+
     async def test_a_dead_letter_that_no_queue_takes_stays_with_the_broker_until_one_does(self) -> None:
         tenant = self.sandbox.tenants.add("t1")
         await self.start_gateway()
