@@ -8,9 +8,10 @@ from typing import Any
 from pika import BasicProperties
 from twisted.internet.defer import Deferred
 
+from whatsapp_egress.clients.broker.address import BrokerAddress
 from whatsapp_egress.clients.broker.consumer import Consumer, RabbitDelivery
 from whatsapp_egress.clients.broker.dead_letter import PERSISTENT, dead_letter_properties
-from whatsapp_egress.clients.broker.link import BrokerAddress, Link
+from whatsapp_egress.clients.broker.link import Link
 from whatsapp_egress.clients.broker.publisher import Outlet, Publisher
 from whatsapp_egress.clients.broker.tables import mend_pika
 from whatsapp_egress.clients.broker.topology import (

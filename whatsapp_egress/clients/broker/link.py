@@ -6,11 +6,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pika
-from attrs import define, field, frozen
+from attrs import define
 from pika.adapters.twisted_connection import TwistedChannel, TwistedProtocolConnection
 from twisted.application.internet import ClientService
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import (
     IProtocol,
     IProtocolFactory,
@@ -18,14 +17,13 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.internet.ssl import optionsForClientTLS
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from whatsapp_egress.clients.broker.address import BrokerAddress
 from whatsapp_egress.clients.broker.errors import BrokerUnreachable, connection_trouble
-from whatsapp_egress.clients.tls import ReadyEndpoint, TrustRoot
 from whatsapp_egress.errors import NotConnected
 from whatsapp_egress.policy import backoff
 from whatsapp_egress.tasks import Tasks
@@ -40,36 +38,6 @@ CLOSE_SECONDS = 3.0
 
 SILENCE_HEARTBEATS = 2.0
 """Heartbeat intervals without a byte after which a connection is dead. RabbitMQ sends one every half."""
-
-
-@frozen
-class BrokerAddress:
-    """Where RabbitMQ is and who we are there; `heartbeat` in seconds, 0 switches it off."""
-
-    host: str
-    port: int
-    user: str
-    password: str = field(repr=False)
-    vhost: str
-    heartbeat: int
-    trust: TrustRoot | None = None
-    """Roots to verify the broker with; None means no TLS."""
-
-    def endpoint(self, reactor: Any) -> IStreamClientEndpoint:
-        """TCP, and verified TLS when there are roots."""
-        endpoint: IStreamClientEndpoint = HostnameEndpoint(reactor, self.host.encode("idna"), self.port)
-        if self.trust is not None:
-            endpoint = wrapClientTLS(optionsForClientTLS(self.host, trustRoot=self.trust), endpoint)
-        return ReadyEndpoint(endpoint, reactor, self.trust is not None)
-
-    def parameters(self, name: str) -> pika.ConnectionParameters:
-        """pika's words for it; `name` is what the management page shows."""
-        return pika.ConnectionParameters(
-            virtual_host=self.vhost,
-            credentials=pika.PlainCredentials(self.user, self.password),
-            heartbeat=self.heartbeat,
-            client_properties={"connection_name": name, "product": "whatsapp-egress"},
-        )
 
 
 class _Amqp(TwistedProtocolConnection):  # type: ignore[misc]  # pika has no types
@@ -91,10 +59,9 @@ class _Amqp(TwistedProtocolConnection):  # type: ignore[misc]  # pika has no typ
 
     def makeConnection(self, transport: Any) -> None:
         self._heard = self._clock.seconds()
-        if self._silence:
-            self._watch.start(self._silence / 8, now=False).addErrback(
-                lambda failure: log.failure("watch_failed", failure)
-            )
+        self._watch.start(self._silence / 8, now=False).addErrback(
+            lambda failure: log.failure("watch_failed", failure)
+        )
         super().makeConnection(transport)
 
     def dataReceived(self, data: bytes) -> None:
