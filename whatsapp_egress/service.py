@@ -48,6 +48,9 @@ USER_AGENT = f"whatsapp-egress/{__version__}"
 IDLE_TENANT_CONNECTIONS = 10
 """Unused connections to the Tenant Service that are kept: each tenant is asked once in a while."""
 
+EVENTS_PATIENCE = 5.0
+"""Seconds that the end waits for events alone."""
+
 
 class NotStarted(SystemExit, Exception):
     """The service can't start, and has logged why.
@@ -112,6 +115,8 @@ class Egress(MultiService):
         parts.credentials.stop()
         await self._until(give_up_at, in_flight, parts.lanes.cut_short)
         await self._until(give_up_at, parts.outcome.settled(), parts.outcome.cut_short)
+        events_until = min(give_up_at, self._clock.seconds() + EVENTS_PATIENCE)
+        await self._until(events_until, parts.outcome.announced(), parts.outcome.give_events_up)
         await parts.broker.stop()
         for client in parts.http:
             await client.close()
@@ -156,7 +161,7 @@ def build(reactor: Any, settings: Settings, redactor: Redactor) -> Parts:
         reconnect_delay=settings.rabbitmq_reconnect_delay,
         jitter=jitter,
         receive=lambda delivery: intake.receive(delivery),
-        lost=lambda: lanes.abandon(),
+        lost=lambda: _lost(recent, lanes),
     )
     outcome = Outcome(broker, recent, observer, reactor, now, settings.events_enabled)
     attempt = Attempt(
@@ -195,6 +200,12 @@ def build(reactor: Any, settings: Settings, redactor: Redactor) -> Parts:
     )
     intake = Intake(decode, lanes.offer, outcome, recent, observer, reactor)
     return Parts(broker, lanes, outcome, recent, credentials, [meta, *clients])
+
+
+def _lost(recent: Recent, lanes: Lanes) -> None:
+    """Deliveries can't be settled any more: the broker delivers them again."""
+    recent.lost()
+    lanes.abandon()
 
 
 def _address(settings: Settings) -> BrokerAddress:

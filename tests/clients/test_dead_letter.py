@@ -61,6 +61,14 @@ class DeadLetterTests(SynchronousTestCase):
         kept = {"large": "x" * 1000, "small": 1, "trace": "00-abc"}
         assert properties.headers == {**kept, **OURS, "x-egress-headers-dropped": 1}
 
+    def test_the_count_needs_room_too(self) -> None:
+        headers = {f"{n:04}": 1 for n in range(500)}
+        most = frame_size(letter(headers)) - 1
+        properties = letter(headers, most)
+
+        assert frame_size(properties) <= most
+        assert 1 < properties.headers["x-egress-headers-dropped"] < 10
+
     def test_it_fits_whatever_its_headers(self) -> None:
         for count in range(1, 2000, 37):
             headers = {f"header-{n:04}": "x" * n for n in range(count)}

@@ -86,6 +86,12 @@ class CookieTests(ClientTestCase):
         assert server.requests == 2
         assert b"cookie" not in b"".join(visitor.got for visitor in server.visitors).lower()
 
+    async def test_a_cookie_that_is_no_text_does_not_lose_the_answer(self):
+        server = self.serve(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=caf\xe9\r\nContent-Length: 2\r\n\r\n{}")
+        reply = await post(self.client(), server.url)
+
+        assert (reply.status, reply.body) == (200, b"{}")
+
     async def test_a_cookie_for_a_name_is_not_kept_either(self):
         server = self.serve(
             b"HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Domain=localhost\r\nContent-Length: 0\r\n\r\n"

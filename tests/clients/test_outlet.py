@@ -12,6 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from whatsapp_egress.clients.broker import publisher
 from whatsapp_egress.clients.broker.publisher import Outlet
 from whatsapp_egress.errors import Unpublished
 
@@ -63,7 +64,7 @@ class OutletTests(SynchronousTestCase):
         self.channel.fault = OverflowError("too large")
 
         assert "too large" in str(self.failureResultOf(self.publish(), Unpublished).value)
-        assert self.outlet._unconfirmed == []
+        assert self.outlet._unconfirmed == {}
 
     def test_who_gives_up_hears_so_and_the_confirm_may_come_later(self) -> None:
         for confirm in (lambda one: one.callback(None), lambda one: one.errback(UnroutableError([]))):
@@ -72,7 +73,21 @@ class OutletTests(SynchronousTestCase):
             self.failureResultOf(published, CancelledError)
             confirm(self.channel.waiting[-1])
 
-            assert self.outlet._unconfirmed == []
+            assert self.outlet._unconfirmed == {}
+
+    def test_only_so_many_wait_in_memory_for_their_confirm_whether_or_not_somebody_waits_for_it(self) -> None:
+        self.patch(publisher, "MOST_UNCONFIRMED", 2)
+        for _ in range(2):
+            self.failureResultOf(self.given_up(), CancelledError)
+        self.failureResultOf(self.publish(), Unpublished)
+
+        self.channel.waiting[0].callback(None)
+        self.assertNoResult(self.publish())
+
+    def given_up(self) -> Deferred[None]:
+        published = self.publish()
+        published.cancel()
+        return published
 
     def test_one_that_was_given_back_is_unpublished_whatever_pika_says(self) -> None:
         given_back, fine = self.publish(b"1"), self.publish(b"2")

@@ -166,9 +166,11 @@ class RedeliveryTests(Receiving):
         self.broker.on_announce = lambda: confirm
         for _ in range(2):
             delivery = self.receive(redelivered=True)
+            self.recent.lost()
 
         assert delivery.acks == 1
         assert len(self.broker.events) == 1
+        assert len(self.offered) == 1
 
     def test_one_lost_again_while_its_dead_letter_is_published_is_acked_the_third_time(self) -> None:
         self.broker.on_dead_letter = refused
@@ -222,6 +224,13 @@ class TwinTests(Receiving):
 
         self.end(Sent("wamid.1"))
         assert (first.acks, second.acks) == (1, 1)
+
+    def test_a_redelivery_of_another_workers_is_sent_though_its_like_ended_here(self) -> None:
+        self.receive()
+        self.end(DEAD)
+        self.receive(redelivered=True)
+
+        assert len(self.offered) == 2
 
     def test_a_body_published_again_after_it_ended_is_sent_also_when_its_connection_is_lost(self) -> None:
         self.receive()

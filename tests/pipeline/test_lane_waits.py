@@ -243,6 +243,19 @@ class TenantWaitTests(Waiting):
 
         assert self.stage.in_flight == ["1"]
 
+    def test_it_goes_ahead_though_others_are_still_in_flight(self) -> None:
+        self.stage.offer("slow", "slow")
+        self.stage.offer("refused", "refused")
+        self.stage.attempts.rate = None
+        self.stage.end("refused", evolve(RETRY, reauthorize=True))
+        self.stage.offer("next", "next")
+        assert self.stage.in_flight == ["slow", "next"]
+
+        self.stage.clock.advance(0)
+        assert self.stage.in_flight == ["slow", "next"]
+        self.stage.learn("t1", 50.0)
+        assert self.stage.in_flight == ["slow", "next", "refused"]
+
     def several_end(self, verdict: Verdict) -> None:
         names = ("1", "2", "3")
         for name in names:

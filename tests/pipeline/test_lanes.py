@@ -5,9 +5,17 @@ from __future__ import annotations
 from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.pipeline.doubles import NUMBER_THROTTLE, PAIR_THROTTLE, RETRY, TENANT_WAIT, FakeDelivery, Stage
+from tests.pipeline.doubles import (
+    NUMBER_THROTTLE,
+    PAIR_THROTTLE,
+    RETRY,
+    TENANT_WAIT,
+    TRANSIENT,
+    FakeDelivery,
+    Stage,
+)
 from whatsapp_egress.pipeline.job import Job
-from whatsapp_egress.policy.verdict import Dead, Reason, Sent, Verdict
+from whatsapp_egress.policy.verdict import Dead, Reason, Retry, Sent, Verdict
 
 SENT = Sent("wamid.1")
 TROUBLE: list[Verdict] = [RETRY, PAIR_THROTTLE, NUMBER_THROTTLE, TENANT_WAIT]
@@ -115,6 +123,40 @@ class IdleTests(SynchronousTestCase):
         stage.offer("2", "alice", tenant_id="t2")
         stage.end("busy too", SENT)
         assert stage.in_flight == ["1"]
+
+    def test_not_even_when_it_is_pumped_once_more(self) -> None:
+        self.stage.offer("1")
+        old = self.stage.lanes._lanes["t1"]
+        self.stage.end("1", SENT)
+        self.stage.pass_time(1)
+        self.stage.offer("2")
+        old.pump()
+
+        assert len(self.stage.lanes) == 1
+
+    def test_not_even_when_a_token_was_refused_in_its_last_moments(self) -> None:
+        for phase in range(1, 100, 7):
+            for gap in (0.02, 0.05, 0.09):
+                self.assert_one_lane(phase / 1000, gap)
+
+    def assert_one_lane(self, phase: float, gap: float) -> None:
+        """Two numbers, a 190 while their buckets fill, and a new message as soon as the lane is gone."""
+        stage = Stage(rate=80.0)
+        stage.offer("w", None, phone_number_id="2")
+        stage.clock.advance(phase)
+        stage.offer("x", None, phone_number_id="1")
+        stage.end("x", SENT)
+        stage.clock.advance(gap)
+        stage.end("w", Retry(TRANSIENT, reauthorize=True))
+        stage.clock.advance(0.001)
+        stage.end("w", SENT)
+        while len(stage.lanes):
+            stage.clock.advance(0.001)
+        stage.offer("1", "alice", phone_number_id="2")
+        stage.pass_time(0.2, step=0.001)
+        stage.offer("2", "alice", phone_number_id="2")
+
+        assert stage.in_flight == ["1"], (phase, gap)
 
 
 class LostConnectionTests(SynchronousTestCase):

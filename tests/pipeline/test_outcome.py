@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -43,6 +43,11 @@ class Settling(SynchronousTestCase):
     def ending(self) -> object:
         return self.recent.recall(self.parcel.digest)
 
+    @property
+    def ending_after_a_loss(self) -> object:
+        self.recent.lost()
+        return self.ending
+
     def ended(self, verdict: Sent | Dead, *, published: bool = True, acked: bool = True) -> Ending:
         return Ending(self.parcel.identity, 2, verdict, published, acked)
 
@@ -59,7 +64,7 @@ class SentTests(Settling):
 
         assert [key for key, _ in self.broker.events] == ["outbound.sent.t1"]
         assert self.acked
-        assert self.ending == self.ended(SENT)
+        assert self.ending_after_a_loss == self.ended(SENT)
         assert self.witness.calls == [("delivered", SENT)]
 
     def test_nothing_of_it_goes_to_the_dead_letter_queue(self) -> None:
@@ -155,7 +160,7 @@ class DeadTests(Settling):
 
         assert [key for key, _ in self.broker.events] == ["outbound.failed.t1"]
         assert self.acked
-        assert self.ending == self.ended(DEAD)
+        assert self.ending_after_a_loss == self.ended(DEAD)
         assert self.witness.calls == [("dead_lettered", DEAD)]
 
     def test_neither_event_nor_ack_comes_before_the_confirm(self) -> None:
@@ -244,33 +249,32 @@ class AgainTests(Settling):
 class EndTests(Settling):
     def test_settled_fires_when_nothing_is_being_settled(self) -> None:
         confirm = self.held_up()
-        self.outcome.settle(self.parcel, SENT)
+        self.outcome.settle(self.parcel, DEAD)
         settled = self.outcome.settled()
 
         self.assertNoResult(settled)
         confirm.callback(None)
         self.successResultOf(settled)
 
-    def test_who_waits_for_it_may_give_up(self) -> None:
-        for verdict in (DEAD, SENT):
-            self.held_up()
-            self.outcome.settle(self.parcel, verdict)
-            settled = self.outcome.settled()
-            settled.cancel()
+    def test_announced_fires_when_no_event_waits(self) -> None:
+        confirm = self.held_up()
+        self.outcome.settle(self.parcel, SENT)
+        self.successResultOf(self.outcome.settled())
+        announced = self.outcome.announced()
 
-            self.failureResultOf(settled, CancelledError)
-            self.outcome.cut_short()
-            self.recent.begin(self.parcel)
+        self.assertNoResult(announced)
+        confirm.callback(None)
+        self.successResultOf(announced)
 
-    def test_cut_short_gives_up_events(self) -> None:
+    def test_events_can_be_given_up(self) -> None:
         for publish in (Deferred[None], refused):
             self.broker.on_announce = publish
             parcel = Parcel(FakeDelivery(), b"", self.parcel.identity, 0.0)
             self.recent.begin(parcel)
             self.outcome.settle(parcel, SENT)
-            self.outcome.cut_short()
+            self.outcome.give_events_up()
 
-            self.successResultOf(self.outcome.settled())
+            self.successResultOf(self.outcome.announced())
             assert self.witness.names[-1] == "unpublished"
             assert self.clock.getDelayedCalls() == []
 

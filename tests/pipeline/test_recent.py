@@ -37,11 +37,14 @@ class Remembering(SynchronousTestCase):
         self.recent.begin(one)
         return one
 
-    def ended(self, body: bytes = b"body", *, acked: bool = True) -> None:
-        self.recent.end(self.begun(body), ending(acked=acked))
+    def ended(self, body: bytes = b"body", *, acked: bool = True, wamid: str = "wamid.1") -> None:
+        self.recent.end(self.begun(body), ending(wamid, acked=acked))
 
-    def knows(self, body: bytes = b"body") -> bool:
-        return self.recent.recall(digest(body)) is not None
+    def left(self, history: History, body: bytes = b"body") -> None:
+        self.recent.forget(self.begun(body), history)
+
+    def recall(self, body: bytes = b"body") -> object:
+        return self.recent.recall(digest(body))
 
 
 class RecallTests(Remembering):
@@ -51,35 +54,41 @@ class RecallTests(Remembering):
 
     def test_it_begins_with_nothing(self) -> None:
         assert len(self.recent) == 0
-        assert not self.knows()
+        assert self.recall() is None
 
     def test_what_began_is_in_hand(self) -> None:
         one = self.begun()
 
-        assert self.recent.recall(one.digest) is one
+        assert self.recall() is one
         assert len(self.recent) == 1
 
-    def test_what_ended_is_not_in_hand_but_remembered(self) -> None:
-        for acked in (True, False):
-            self.ended(acked=acked)
+    def test_what_ended_unacked_comes_again_once(self) -> None:
+        self.ended(acked=False)
+        assert len(self.recent) == 0
 
-            assert self.recent.recall(digest(b"body")) == ending(acked=acked)
-            assert len(self.recent) == 0
+        assert [self.recall(), self.recall()] == [ending(acked=False), None]
+
+    def test_what_was_acked_does_not_come_again(self) -> None:
+        self.ended()
+
+        assert self.recall() is None
+
+    def test_but_when_the_connection_is_lost_it_may(self) -> None:
+        self.ended()
+        self.recent.lost()
+
+        assert [self.recall(), self.recall()] == [ending(), None]
 
     def test_what_was_left_with_the_broker_comes_again_with_its_history(self) -> None:
-        one = self.begun()
-        self.recent.forget(one, History(3, reauthorized=True))
+        self.left(History(3, reauthorized=True))
 
-        assert self.recent.recall(one.digest) == History(3, reauthorized=True)
-        assert not self.knows()
+        assert [self.recall(), self.recall()] == [History(3, reauthorized=True), None]
 
     def test_what_began_anew_is_not_what_ended_before(self) -> None:
         self.ended()
-        again = self.begun()
-        self.recent.forget(again, History(1))
+        self.left(History(1))
 
-        assert self.recent.recall(again.digest) == History(1)
-        assert not self.knows()
+        assert [self.recall(), self.recall()] == [History(1), None]
 
 
 class AlikeTests(Remembering):
@@ -89,92 +98,94 @@ class AlikeTests(Remembering):
         first, second = self.begun(), self.begun()
         self.recent.end(first, ending())
 
-        assert self.recent.recall(second.digest) is second
+        assert self.recall() is second
 
     def test_the_end_of_the_second_leaves_the_first_in_hand(self) -> None:
         first, second = self.begun(), self.begun()
         self.recent.end(second, ending())
 
-        assert self.recent.recall(first.digest) is first
+        assert self.recall() is first
 
     def test_the_one_that_was_lost_is_the_one_that_comes_again(self) -> None:
         _, second = self.begun(), lost(self.begun())
 
-        assert self.recent.recall(second.digest) is second
+        assert self.recall() is second
 
     def test_one_in_flight_and_one_left_come_again_as_what_they_are(self) -> None:
-        first, second = lost(self.begun()), lost(self.begun())
-        self.recent.forget(second, History(0))
-        assert self.recent.recall(first.digest) is first
+        first = lost(self.begun())
+        self.left(History(0))
+        assert self.recall() is first
 
         first.adopt(FakeDelivery())
-        assert self.recent.recall(first.digest) == History(0)
+        assert self.recall() == History(0)
 
-    def test_one_sent_and_not_acked_and_one_left_come_again_as_what_they_are(self) -> None:
-        first, second = self.begun(), self.begun()
-        self.recent.end(first, ending(acked=False))
-        self.recent.forget(second, History(2))
-        assert self.recent.recall(first.digest) == ending(acked=False)
+    def test_those_that_come_for_sure_are_taken_before_one_that_comes_perhaps(self) -> None:
+        self.ended(wamid="acked")
+        self.recent.lost()
+        self.ended(wamid="not acked", acked=False)
+        self.left(History(2))
 
-        again = self.begun()
-        self.recent.end(again, ending())
-        assert self.recent.recall(first.digest) == History(2)
+        recalled = [self.recall() for _ in range(4)]
+        assert recalled == [ending("not acked", acked=False), History(2), ending("acked"), None]
 
-    def test_two_left_come_again_with_both_histories(self) -> None:
-        for attempts in (1, 2):
-            self.recent.forget(self.begun(), History(attempts))
-
-        recalled = [self.recent.recall(digest(b"body")) for _ in range(3)]
-        assert recalled == [History(2), History(1), None]
-
-    def test_the_last_ending_counts(self) -> None:
+    def test_two_that_ended_differently_come_again_as_both(self) -> None:
         for wamid in ("wamid.1", "wamid.2"):
-            self.recent.end(self.begun(), ending(wamid))
+            self.ended(wamid=wamid, acked=False)
 
-        assert self.recent.recall(digest(b"body")) == ending("wamid.2")
+        recalled = [self.recall() for _ in range(3)]
+        assert recalled == [ending("wamid.1", acked=False), ending("wamid.2", acked=False), None]
 
 
 class ForgettingTests(Remembering):
-    def test_an_ending_is_forgotten_after_a_quarter_of_an_hour(self) -> None:
+    def test_only_what_was_acked_shortly_before_the_loss_may_come_again(self) -> None:
         self.ended(b"old")
-        self.clock.advance(KEEP_SECONDS - 1)
+        self.clock.advance(1)
         self.ended(b"new")
-        assert self.knows(b"old")
+        self.clock.advance(KEEP_SECONDS - 1)
+        self.recent.lost()
+
+        assert [self.recall(b"old"), self.recall(b"new")] == [None, ending()]
+
+    def test_it_is_expected_however_long_the_broker_is_away(self) -> None:
+        self.ended(b"acked")
+        self.ended(b"not acked", acked=False)
+        self.left(History(1), b"left")
+        self.recent.lost()
+        self.clock.advance(100 * KEEP_SECONDS)
+
+        recalled = [self.recall(body) for body in (b"acked", b"not acked", b"left")]
+        assert recalled == [ending(), ending(acked=False), History(1)]
+
+    def test_but_not_long_once_messages_come_again(self) -> None:
+        self.ended(b"acked")
+        self.ended(b"not acked", acked=False)
+        self.left(History(1), b"left")
+        self.recent.lost()
+        self.clock.advance(100 * KEEP_SECONDS)
+        self.begun(b"the first to come")
+        self.clock.advance(KEEP_SECONDS - 1)
+        assert self.recall(b"acked") == ending()
 
         self.clock.advance(1)
-        self.ended(b"newest")
-        assert not self.knows(b"old")
-        assert self.knows(b"new")
+        assert [self.recall(body) for body in (b"not acked", b"left")] == [None, None]
 
-    def test_one_that_was_not_acked_is_kept_until_it_comes_again(self) -> None:
-        for body in (b"1", b"2"):
-            self.ended(body, acked=False)
-        self.clock.advance(10 * KEEP_SECONDS)
-        self.ended(b"1")
-
-        assert self.knows(b"2")
-
-    def test_what_was_left_is_forgotten_like_an_ending(self) -> None:
-        self.recent.forget(self.begun(b"old"), History())
+    def test_what_was_left_just_now_is_kept_then(self) -> None:
+        self.begun(b"the first to come")
         self.clock.advance(KEEP_SECONDS)
-        self.recent.forget(self.begun(b"new"), History())
+        self.ended(b"just now", acked=False)
 
-        assert not self.knows(b"old")
+        assert self.recall(b"just now") == ending(acked=False)
 
-    def test_an_ending_that_was_renewed_is_kept_from_then_on(self) -> None:
-        self.ended(b"renewed")
+    def test_what_was_acked_is_forgotten_after_a_while(self) -> None:
         self.ended(b"old")
-        self.clock.advance(KEEP_SECONDS - 1)
-        self.ended(b"renewed")
-        self.clock.advance(KEEP_SECONDS - 1)
+        self.clock.advance(KEEP_SECONDS)
         self.ended(b"new")
 
-        assert self.knows(b"renewed")
-        assert not self.knows(b"old")
+        assert len(self.recent._acked._by_digest) == 1
 
     def test_no_more_than_so_many_are_kept_and_the_oldest_goes_first(self) -> None:
         self.patch(recent, "KEEP_MOST", 2)
         for body in (b"1", b"2", b"3"):
-            self.ended(body)
+            self.ended(body, acked=False)
 
-        assert [self.knows(body) for body in (b"1", b"2", b"3")] == [False, True, True]
+        assert [self.recall(body) is not None for body in (b"1", b"2", b"3")] == [False, True, True]

@@ -137,6 +137,14 @@ class BucketTests(SynchronousTestCase):
 
             assert self.bucket.full
 
+    def test_one_that_a_new_rate_finds_full_has_no_timer(self) -> None:
+        self.bucket.take()
+        self.clock.rightNow += 1  # the tick is late
+        self.bucket.change_rate(20.0)
+
+        assert self.bucket.full
+        assert self.clock.getDelayedCalls() == []
+
     def test_the_time_before_a_new_rate_is_paid_at_the_old_one(self) -> None:
         self.empty()
         self.clock.advance(INTERVAL / 2)

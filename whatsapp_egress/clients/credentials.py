@@ -75,9 +75,7 @@ class CredentialCache:
         if entry and entry.fresh(self._keeping, now):
             return succeed(entry.credentials)
         if refusal and now < refusal.until:
-            # Raised again by each message that meets it, it would collect their frames, and with them
-            # their bodies.
-            return fail(refusal.error.with_traceback(None))
+            return fail(_anew(refusal.error))
         if tenant.away_until is not None and entry and entry.usable(self._keeping, now):
             if now >= tenant.away_until:
                 self._ask_once(tenant_id, tenant)
@@ -106,8 +104,9 @@ class CredentialCache:
         if tenant is None:
             tenant = self._tenants[tenant_id] = _Tenant()
             if len(self._tenants) > MOST_TENANTS:
-                oldest = next(iter(self._tenants))
-                if not self._tenants[oldest].asking:
+                # The one just made is asked for next, and stays.
+                idle = (other for other, known in self._tenants.items() if not known.asking)
+                if (oldest := next(idle)) != tenant_id:
                     del self._tenants[oldest]
         self._tenants.move_to_end(tenant_id)
         return tenant
@@ -132,7 +131,7 @@ class CredentialCache:
                 "credential_fetch_failed", tenantId=tenant_id, reason=type(error).__name__, detail=str(error)
             )
             tenant.entry = None
-            tenant.refusal = Refusal(error, self._now() + self._keeping.negative)
+            tenant.refusal = Refusal(_anew(error), self._now() + self._keeping.negative)
             result = Failure(error)
         finally:
             # Only now, so that who asks once more on being told is not forgotten.
@@ -169,8 +168,13 @@ class CredentialCache:
     def _keep(self, tenant: _Tenant, credentials: Credentials) -> None:
         self._learned(credentials.token)
         tenant.entry = Entry(credentials, self._now())
-        tenant.refusal = None
         tenant.away_until = None
+
+
+def _anew(error: Exception) -> Exception:
+    """The same error once more. One that is kept and raised again would collect the frames of all messages
+    that meet it, and with them their bodies."""
+    return type(error)(*error.args)
 
 
 def _tell(tenant: _Tenant, result: Credentials | Failure) -> None:

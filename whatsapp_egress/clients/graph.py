@@ -162,7 +162,7 @@ def _retry_after(headers: Headers, now: float) -> float | None:
     """Seconds; RFC 9110 allows a number of them or a date."""
     value = (_header(headers, b"retry-after") or "").strip()
     if value.isascii() and value.isdigit():
-        return float(value[:_LONGEST_CODE])
+        return float(value)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - now)
     except (ValueError, TypeError, OverflowError):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any, NoReturn
 
 from attrs import define, field, frozen
 from hyperlink import EncodedURL
 from treq.client import HTTPClient
-from treq.cookies import IndexableCookieJar
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import (
@@ -69,10 +67,12 @@ class _Endpoints:
 @implementer(IAgent)
 @define
 class _PlainAgent:
-    """Takes answers as they are.
+    """Takes answers as they are, and keeps from treq what it would make something of.
 
     treq decodes gzip whatever we ask for, in one go and without a limit: 199 KB become 200 MB of memory. So
     under treq no encoding is asked for, and none is believed; an encoded body is then simply not JSON.
+    treq keeps one jar of cookies for all requests, and with it one tenant's would go out with another's; one
+    that is not ASCII loses the whole answer. So it never gets to see any.
     """
 
     _agent: IAgent
@@ -89,7 +89,8 @@ class _PlainAgent:
         return self._agent.request(method, uri, plain, bodyProducer).addCallback(self._believe)
 
     def _believe(self, response: IResponse) -> IResponse:
-        response.headers.removeHeader(b"Content-Encoding")
+        for name in (b"Content-Encoding", b"Set-Cookie"):
+            response.headers.removeHeader(name)
         return response
 
 
@@ -167,9 +168,7 @@ class HttpClient:
         pool.retryAutomatically = False
         lines = OpenLines()
         agent = Agent.usingEndpointFactory(reactor, _Endpoints(reactor, trust, timeout, lines), pool)
-        # treq keeps one jar for all requests, and with it one tenant's cookies would go out with another's.
-        no_cookies = IndexableCookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
-        client = HTTPClient(_PlainAgent(agent), cookiejar=no_cookies, data_to_body_producer=_Bytes)
+        client = HTTPClient(_PlainAgent(agent), data_to_body_producer=_Bytes)
         return cls(client, pool, lines, reactor, timeout)
 
     async def close(self) -> None:

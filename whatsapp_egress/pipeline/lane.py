@@ -76,14 +76,15 @@ class _Sender:
 class Lane:
     """A state machine without I/O: `offer` puts jobs in, `pump` starts what may, `finished` ends a try.
 
-    Until the tenant's rate is known one message goes ahead of the others and finds it out. `on_idle` is
-    called when nothing is left that would be worth keeping.
+    Until the tenant's rate is known, and whenever its credentials must be fetched, one message goes ahead of
+    the others and finds out. `on_idle` is called when nothing is left that would be worth keeping.
     """
 
-    def __init__(self, road: Road, on_idle: Callable[[], object]) -> None:
+    def __init__(self, road: Road, on_idle: Callable[[Lane], None]) -> None:
         self._road = road
         self._on_idle = on_idle
         self._rate: float | None = None
+        self._ahead: Job | None = None
         self._senders: dict[str, _Sender] = {}
         self._came = count()
         self._gate = Gate(road.clock, self.pump)
@@ -101,6 +102,7 @@ class Lane:
     def learn(self, messages_per_second: float | None) -> None:
         """The tenant's rate per phone number, None for the default."""
         rate = messages_per_second or self._road.pace.default_rate
+        self._ahead = None
         if rate == self._rate:
             return
         self._rate = rate
@@ -123,7 +125,7 @@ class Lane:
         if not self._senders and not self._gate.shut:
             # Nor may it be pumped once more: by then its tenant may have another lane.
             self._road.turns.leave(self)
-            self._on_idle()
+            self._on_idle(self)
 
     def finished(self, sender: _Sender, job: Job, verdict: Verdict | None) -> None:
         """A try of `job` ended; without a verdict the message stays with the broker."""
@@ -172,8 +174,9 @@ class Lane:
 
     def _next_sender(self) -> _Sender | None:
         """The sender whose next job goes next, once a turn was taken for it."""
-        most = self._road.pace.most_in_flight if self._rate else 1
-        if self._gate.shut or self.in_flight >= most:
+        if self._gate.shut or self.in_flight >= self._road.pace.most_in_flight:
+            return None
+        if self._rate is None and self._ahead is not None:
             return None
         ready = [sender for sender in self._senders.values() if sender.ready]
         if not ready or not self._road.turns.take(self):
@@ -184,6 +187,8 @@ class Lane:
         job = sender.order.next()
         assert job is not None  # noqa: S101 - a ready sender has one
         self.in_flight += 1
+        if self._rate is None:
+            self._ahead = job
         if job.message.expired(self._road.now()):
             self._ended(sender, job, EXPIRED)
             return
@@ -200,6 +205,8 @@ class Lane:
 
     def _ended(self, sender: _Sender, job: Job, verdict: Verdict | None) -> None:
         self.in_flight -= 1
+        if self._ahead is job:
+            self._ahead = None
         self.finished(sender, job, verdict)
         self._road.turns.give_back()
         self.pump()
@@ -212,7 +219,7 @@ class Lane:
         delay = retry.floor
         job.pair_throttles = 0
         if retry.reauthorize:
-            self._rate = None  # nor is the token known, and one message is enough to find out both
+            self._rate = None  # the credentials are fetched anew, and one message is enough for that
         else:
             step = backoff.retry(job.attempts - 1, self._road.pace.retry_delay, self._road.jitter)
             delay = max(delay, step)
@@ -228,7 +235,7 @@ class Lane:
             return
         job.pair_throttles = 0
         if wait.scope is Scope.TENANT:
-            self._rate = None  # when the gate opens, one message goes ahead again
+            self._rate = None  # perhaps the credentials must be fetched then
         gate = sender.gate if wait.scope is Scope.SENDER else self._gate
         delay = gate.shut_for(wait.floor, partial(backoff.throttle, first=wait.floor, longest=wait.longest))
         self._road.observer.waiting(job, wait, delay)

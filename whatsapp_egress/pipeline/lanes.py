@@ -31,8 +31,12 @@ class Lanes:
         tenant_id = job.message.tenant_id
         lane = self._lanes.get(tenant_id)
         if lane is None:
-            lane = self._lanes[tenant_id] = Lane(self._road, partial(self._lanes.pop, tenant_id, None))
+            lane = self._lanes[tenant_id] = Lane(self._road, partial(self._let_go, tenant_id))
         lane.offer(job)
+
+    def _let_go(self, tenant_id: str, lane: Lane) -> None:
+        if self._lanes.get(tenant_id) is lane:
+            del self._lanes[tenant_id]
 
     def learn(self, tenant_id: str, messages_per_second: float | None) -> None:
         """What the tenant's credentials say of its rate."""

@@ -23,10 +23,10 @@ PUBLISH_AGAIN = 1.0
 """Seconds between tries to publish while the broker does not confirm."""
 
 EVENT_PATIENCE = 30.0
-"""Seconds an event is published again for, while the broker does not confirm it. Then it is lost."""
+"""Seconds an event is published again for, while the broker does not confirm it. Then it is given up."""
 
-MOST_EVENTS = 10_000
-"""Events that wait to be confirmed; what comes on top is lost at once. About 5 MB of memory."""
+MOST_EVENTS = 5_000
+"""Events that wait to be confirmed; what comes on top is lost at once. 50 MB (measured: 10 KB for one)."""
 
 
 @define
@@ -60,13 +60,19 @@ class Outcome:
         self._settling.own(self._settle(parcel, ending.verdict, published=ending.published))
 
     def settled(self) -> Deferred[None]:
-        """Fires when nothing is being settled and no event waits."""
-        # In this order, for whoever is settled may still have an event to tell.
-        return self._settling.done().addCallback(lambda _: self._announcing.done())
+        """Fires when nothing is being settled."""
+        return self._settling.done()
 
     def cut_short(self) -> None:
-        """Give up: what is not in the dead-letter queue stays with the broker, and events are lost."""
+        """Settle nothing more; what is not in the dead-letter queue stays with the broker."""
         self._settling.cancel()
+
+    def announced(self) -> Deferred[None]:
+        """Fires when no event waits to be confirmed."""
+        return self._announcing.done()
+
+    def give_events_up(self) -> None:
+        """Wait for events no longer; those that are not confirmed are lost."""
         self._announcing.cancel()
 
     async def _settle(self, parcel: Parcel, verdict: Sent | Dead, *, published: bool) -> None:

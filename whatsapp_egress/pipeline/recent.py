@@ -1,4 +1,4 @@
-"""The messages of the last minutes: which are in hand, how others ended, and how far the rest had come."""
+"""The messages of the last minutes: those in hand, and those that the broker may deliver again."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from whatsapp_egress.policy.verdict import Dead, History, Sent
 
 T = TypeVar("T")
 
-KEEP_SECONDS = 900.0
-"""Longer than it takes to see a lost connection, to mend it (60 s between tries) and to redeliver."""
+KEEP_SECONDS = 300.0
+"""How long before a lost connection an ack may have been written that the broker never read; and how long
+it may take, once consuming begins anew, until it has delivered again what it must. Mostly seconds."""
 
 KEEP_MOST = 100_000
 """Bound of each memory: about 80 MB when full (measured: 0.8 KB for one)."""
@@ -31,8 +32,7 @@ def digest(body: bytes) -> bytes:
 class Ending:
     """How a message ended.
 
-    `published` says that its event, or dead letter, needs no further care; `acked`, that the broker will not
-    deliver it again, unless the ack was lost on its way.
+    `published` says that its event, or dead letter, needs no further care; `acked`, that its ack was written.
     """
 
     identity: Identity
@@ -68,63 +68,89 @@ class _Kept(Generic[T]):
         while self._by_digest and next(iter(self._by_digest.values()))[0] <= oldest:
             self._by_digest.popitem(last=False)
 
+    def take_all(self) -> list[tuple[bytes, T]]:
+        taken = [(name, value) for name, (_, value) in self._by_digest.items()]
+        self._by_digest.clear()
+        return taken
+
+
+Due = Ending | History
+"""What the broker must deliver again: what ended and was not acked, or what was left with it."""
+
 
 class Recent:
     """Lets a redelivery find what became of its message, so that it isn't sent a second time.
 
-    What ended unacked is remembered until the broker has delivered it again, however long it was away.
-    Messages alike to the last byte are told apart as far as it matters: each that was published ends.
+    What was acked is expected again only if its connection is lost, for the ack may not have been read. What
+    was not acked is expected until the broker has had time to deliver it, however long it was away.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
         self._in_hand: dict[bytes, list[Parcel]] = {}
         self._acked: _Kept[Ending] = _Kept(clock)
-        self._unacked: _Kept[Ending] = _Kept(clock)
-        self._left: _Kept[list[History]] = _Kept(clock)
+        self._due: _Kept[list[Due]] = _Kept(clock)
+        self._consuming_since: float | None = None
 
     def __len__(self) -> int:
         """How many are in hand."""
         return sum(len(alike) for alike in self._in_hand.values())
 
     def begin(self, parcel: Parcel) -> None:
-        """`parcel` is in hand from now on. What was acked of its like says nothing of it."""
+        """`parcel` is in hand from now on."""
         self._in_hand.setdefault(parcel.digest, []).append(parcel)
-        self._acked.drop(parcel.digest)
+        if self._consuming_since is None:
+            self._consuming_since = self._clock.seconds()
 
     def forget(self, parcel: Parcel, history: History) -> None:
         """`parcel` was left with the broker without an outcome; what was tried is remembered."""
         self._put_down(parcel)
-        self._left.put(parcel.digest, [*(self._left.get(parcel.digest) or ()), history])
-        self._left.drop_old()
+        self._expect(parcel.digest, history)
 
     def end(self, parcel: Parcel, ending: Ending) -> None:
         """`parcel` is not in hand any more, for this is how it ended."""
         self._put_down(parcel)
         if ending.acked:
-            self._unacked.drop(parcel.digest)
             self._acked.put(parcel.digest, ending)
             self._acked.drop_old()
         else:
-            self._unacked.put(parcel.digest, ending)
+            self._expect(parcel.digest, ending)
 
-    def recall(self, name: bytes) -> Parcel | Ending | History | None:
-        """What the broker delivers again under this digest.
+    def lost(self) -> None:
+        """The connection that deliveries came on was lost."""
+        self._consuming_since = None
+        self._acked.drop_old()
+        for name, ending in self._acked.take_all():
+            self._expect(name, ending)
 
-        A parcel still on its way, an ending, or what had been tried of a message that was left with the
-        broker; None where nothing is known.
+    def recall(self, name: bytes) -> Parcel | Due | None:
+        """What the broker delivers again under this digest; None where nothing is known.
+
+        It is a parcel still on its way, or something due, which then is due no more.
         """
         alike = self._in_hand.get(name, ())
         if lost := next((parcel for parcel in alike if not parcel.alive), None):
             return lost
-        if ending := self._unacked.get(name):
-            return ending
-        if left := self._left.get(name):
-            history = left.pop()
-            if not left:
-                self._left.drop(name)
-            return history
-        # The first delivery is alive, or was acked, as far as we know: the broker knows better.
-        return alike[0] if alike else self._acked.get(name)
+        self._drop_overdue()
+        if due := self._due.get(name):
+            # What was acked comes again perhaps, the rest for sure.
+            found = min(due, key=lambda one: isinstance(one, Ending) and one.acked)
+            due.remove(found)
+            if not due:
+                self._due.drop(name)
+            return found
+        # The first delivery is alive as far as we know: the broker knows better.
+        return alike[0] if alike else None
+
+    def _expect(self, name: bytes, due: Due) -> None:
+        self._drop_overdue()
+        self._due.put(name, [*(self._due.get(name) or ()), due])
+
+    def _drop_overdue(self) -> None:
+        """Another worker has got it, or the broker has lost it."""
+        since = self._consuming_since
+        if since is not None and self._clock.seconds() - since >= KEEP_SECONDS:
+            self._due.drop_old()
 
     def _put_down(self, parcel: Parcel) -> None:
         alike = self._in_hand[parcel.digest]

@@ -63,6 +63,8 @@ class Bucket:
         taken = self.capacity - self._tokens
         self._rate = rate
         self._tokens = max(0.0, self.capacity - taken)
+        if self.full:
+            self.stop()
 
     def take(self) -> bool:
         """Take one token; False when there is none."""
@@ -75,7 +77,7 @@ class Bucket:
         return True
 
     def stop(self) -> None:
-        """Stop filling, for good."""
+        """Stop filling, until a token is taken."""
         if self._refill.running:
             self._refill.stop()
 

@@ -28,6 +28,9 @@ log = Logger()
 _SMALL_FRAME = 4096
 """Bytes that every AMQP peer takes in one frame."""
 
+MOST_UNCONFIRMED = 5_000
+"""What is published while the broker takes nothing (an alarm) waits in memory, wanted or not."""
+
 AGAIN_SECONDS = 5.0
 """Before opening a channel again after the broker closed it."""
 
@@ -54,7 +57,7 @@ class Outlet:
     _clock: IReactorTime
     _connection: Connection | None = field(default=None, init=False)
     _channel: TwistedChannel | None = field(default=None, init=False)
-    _unconfirmed: list[_Publish] = field(factory=list, init=False)
+    _unconfirmed: dict[int, _Publish] = field(factory=dict, init=False)
     _mending: Tasks = field(factory=Tasks, init=False)
 
     @property
@@ -69,9 +72,10 @@ class Outlet:
         """
         if self._channel is None:
             return fail(Unpublished("no connection to publish on"))
+        if len(self._unconfirmed) >= MOST_UNCONFIRMED:
+            return fail(Unpublished("too many are not confirmed yet"))
         publish = _Publish(routing_key, body)
-        if self.mandatory:
-            self._unconfirmed.append(publish)
+        self._unconfirmed[id(publish)] = publish
         try:
             confirmed = self._channel.basic_publish(
                 self.exchange, routing_key, body, properties, mandatory=self.mandatory
@@ -117,7 +121,7 @@ class Outlet:
         pika does not: it fails the oldest publish of the next confirm, and with a confirm of several it calls
         a returned dead letter published.
         """
-        for publish in self._unconfirmed:
+        for publish in self._unconfirmed.values():
             if (
                 not publish.returned
                 and publish.routing_key == message.method.routing_key
@@ -127,8 +131,7 @@ class Outlet:
                 return
 
     def _settled(self, result: object, publish: _Publish) -> None:
-        if self.mandatory:
-            self._unconfirmed.remove(publish)
+        del self._unconfirmed[id(publish)]
         if publish.returned:
             self._mend()
             raise Unpublished(f"no queue takes {publish.routing_key}")
