@@ -474,6 +474,26 @@ class Broken(World):
         await self.until(lambda: self.acked == 1, "acked")
         assert len(self.sent()) == 1
 
+    async def test_a_message_published_again_is_sent_though_another_worker_let_it_go(self) -> None:
+        tenant = self.sandbox.tenants.add("t1")
+        self.sandbox.tenants.remove("t1")
+        await self.start_gateway(CREDENTIAL_NEGATIVE_TTL="0")
+        self.upstream.publish(message(tenant))
+        await self.until_settled()
+        assert [letter.reason for letter in self.dead_letters()] == ["tenant_not_found"]
+
+        self.sandbox.tenants.add("t1", token=tenant.token, phone_number_id=tenant.phone_number_id)
+        other = Publisher(self.broker)
+        taken: list[bool] = []
+        other.channel.basic_consume(
+            "outbound-processed", lambda *_: taken.append(True), arguments={"x-priority": 10}
+        )
+        self.upstream.publish(message(tenant))
+        await self.until(lambda: other.connection.process_data_events(0) or bool(taken), "it got it first")
+        other.close()
+        await self.until_settled()
+        assert len(self.sent()) == 1
+
     def lose_connection_first(self, gateway: Any, ack: Any) -> Any:
         """An ack that is decided, but finds the connection gone the first time."""
         lost = []
