@@ -26,6 +26,10 @@ from .wire import CountedSite, Deliveries
 
 log = Logger()
 
+BACKLOG = 1024
+"""Connections that wait to be accepted. With Twisted's 50, those of a gateway that begins to send overflow
+it, and the kernel tries them again only after 1, 3, 7 and 15 s."""
+
 
 @define(eq=False)
 class _Listener:
@@ -38,9 +42,9 @@ class _Listener:
     def listen(self, reactor: Any, port: int, bind: str, tls: Any) -> None:
         wanted = self.number or port
         if tls is None:
-            self.port = reactor.listenTCP(wanted, self.site, interface=bind)
+            self.port = reactor.listenTCP(wanted, self.site, backlog=BACKLOG, interface=bind)
         else:
-            self.port = reactor.listenSSL(wanted, self.site, tls, interface=bind)
+            self.port = reactor.listenSSL(wanted, self.site, tls, backlog=BACKLOG, interface=bind)
         self.number = self.port.getHost().port
 
     async def leave(self) -> None:
