@@ -72,7 +72,7 @@ class Redactor:
 
     _lasting: frozenset[str] = field(converter=_frozen, factory=frozenset)
     _most: int = MOST_KNOWN
-    _learned: OrderedDict[str, frozenset[str]] = field(factory=OrderedDict, init=False)
+    _learned: OrderedDict[str, None] = field(factory=OrderedDict, init=False)
     _needles: Needles = field(factory=Needles, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -85,16 +85,18 @@ class Redactor:
         if secret in self._learned:
             self._learned.move_to_end(secret)
         elif secret and secret not in self._lasting:
-            self._learned[secret] = forms = _forms(secret)
-            for form in forms:
+            self._learned[secret] = None
+            for form in _forms(secret):
                 self._needles.add(form)
             if len(self._learned) > self._most:
                 self.forget(next(iter(self._learned)))
 
     def forget(self, secret: str) -> None:
         """Let `secret` stand again, if it was learned by `know`."""
-        for form in self._learned.pop(secret, ()):
-            self._needles.discard(form)
+        if secret in self._learned:
+            del self._learned[secret]
+            for form in _forms(secret):
+                self._needles.discard(form)
 
     def known(self, text: str) -> str:
         """Return `text` without the secrets that are known; for what can't hold others."""
