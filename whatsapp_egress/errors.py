@@ -7,6 +7,10 @@ class Unpublished(Exception):
     """The broker did not confirm a publish: no connection, refused, or returned as unroutable."""
 
 
+class QueueTrouble(Exception):
+    """A tenant's deferred queues could not be reached, or the broker refused; the text says why."""
+
+
 class TenantNotFound(Exception):
     """The Tenant Service does not know the tenant."""
 

@@ -21,11 +21,11 @@ if sys.version_info < (3, 11):
 DEFAULT_PRIORITY = 5
 
 # \Z and not $: a trailing line break must not slip into a URL, a header or a routing key.
-_TENANT_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
+TENANT_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"
 _PHONE_NUMBER_ID = r"^[0-9]{1,32}\Z"
 _INTERNAL_ID_LENGTH = 128
 
-_TenantId = Annotated[str, msgspec.Meta(pattern=_TENANT_ID)]
+_TenantId = Annotated[str, msgspec.Meta(pattern=TENANT_ID)]
 _PhoneNumberId = Annotated[str, msgspec.Meta(pattern=_PHONE_NUMBER_ID)]
 _InternalId = Annotated[str, msgspec.Meta(min_length=1, max_length=_INTERNAL_ID_LENGTH)]
 _Priority = Annotated[int, msgspec.Meta(ge=0, le=10)]
@@ -280,7 +280,7 @@ def _salvage(body: bytes) -> Identity:
         return Identity()
     internal_id = metadata.internalId
     return Identity(
-        _matching(_TENANT_ID, metadata.tenantId),
+        _matching(TENANT_ID, metadata.tenantId),
         _matching(_PHONE_NUMBER_ID, metadata.phoneNumberId),
         internal_id
         if isinstance(internal_id, str)

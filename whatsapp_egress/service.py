@@ -5,48 +5,40 @@ from __future__ import annotations
 import random
 import time
 from functools import partial
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from uuid import uuid4
 
-from attrs import define
+from attrs import define, field
 from twisted.application.service import MultiService
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from whatsapp_egress import __version__, message
-from whatsapp_egress.clients.broker import BrokerAddress, RabbitBroker, Topology
+from whatsapp_egress import message, parts
+from whatsapp_egress.clients.broker import RabbitBroker, Topology
 from whatsapp_egress.clients.credentials import CredentialCache
-from whatsapp_egress.clients.graph import Destination, GraphApi
 from whatsapp_egress.clients.http import HttpClient
-from whatsapp_egress.clients.tenants import TenantFile, TenantService
-from whatsapp_egress.clients.tls import trust
+from whatsapp_egress.clients.tenants import TenantFile
+from whatsapp_egress.deferred import Place
 from whatsapp_egress.observe.journal import Journal
 from whatsapp_egress.observe.redaction import Redactor
 from whatsapp_egress.observe.web import HealthService
-from whatsapp_egress.pipeline.attempt import Attempt
+from whatsapp_egress.pipeline.backpressure import Backpressure
+from whatsapp_egress.pipeline.deferral import LINGER_SECONDS, Backyard
 from whatsapp_egress.pipeline.intake import Intake
-from whatsapp_egress.pipeline.lane import Pace, Road
+from whatsapp_egress.pipeline.job import Delivery, Job
 from whatsapp_egress.pipeline.lanes import Lanes
 from whatsapp_egress.pipeline.outcome import Outcome
 from whatsapp_egress.pipeline.recent import Recent
+from whatsapp_egress.pipeline.road import Road
+from whatsapp_egress.pipeline.rounds import Rounds
 from whatsapp_egress.pipeline.turns import Turns
-from whatsapp_egress.policy.credentials import Keeping
-from whatsapp_egress.policy.table import ErrorTable
-from whatsapp_egress.policy.verdict import Patience
+from whatsapp_egress.policy.breaker import State
 from whatsapp_egress.settings import Settings
 from whatsapp_egress.tasks import Tasks
 
 log = Logger()
-
-USER_AGENT = f"whatsapp-egress/{__version__}"
-
-IDLE_TENANT_CONNECTIONS = 10
-"""Unused connections to the Tenant Service that are kept: each tenant is asked once in a while."""
 
 EVENTS_PATIENCE = 5.0
 """Seconds that the end waits for events alone."""
@@ -107,18 +99,18 @@ class Egress(MultiService):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        parts, give_up_at = self.parts, self._clock.seconds() + self._patience
+        built, give_up_at = self.parts, self._clock.seconds() + self._patience
         log.info("service_stopping", patience=self._patience)
-        await parts.broker.stop_consuming()
-        in_flight = parts.lanes.stop()
+        await built.broker.stop_consuming()
+        in_flight = built.lanes.stop()
         # What still waits for credentials is not in flight: it goes back to the broker at once.
-        parts.credentials.stop()
-        await self._until(give_up_at, in_flight, parts.lanes.cut_short)
-        await self._until(give_up_at, parts.outcome.settled(), parts.outcome.cut_short)
+        built.credentials.stop()
+        await self._until(give_up_at, in_flight, built.lanes.cut_short)
+        await self._until(give_up_at, built.outcome.settled(), built.outcome.cut_short)
         events_until = min(give_up_at, self._clock.seconds() + EVENTS_PATIENCE)
-        await self._until(events_until, parts.outcome.announced(), parts.outcome.give_events_up)
-        await parts.broker.stop()
-        for client in parts.http:
+        await self._until(events_until, built.outcome.announced(), built.outcome.give_events_up)
+        await built.broker.stop()
+        for client in built.http:
             await client.close()
         await maybeDeferred(MultiService.stopService, self)
         log.info("service_stopped")
@@ -131,122 +123,118 @@ class Egress(MultiService):
 
 
 def build(reactor: Any, settings: Settings, redactor: Redactor) -> Parts:
-    """Every part, wired."""
-    now, jitter = time.time, random.random
-    observer = Journal(reactor)
-    recent = Recent(reactor)
-
-    meta = HttpClient.over(
-        reactor,
-        trust(_content(settings.meta_api_ca_file), platform=True),
-        timeout=settings.meta_api_timeout,
-        most_idle=settings.meta_api_max_connections,
-    )
-    graph = GraphApi(
-        meta,
-        Destination.parse(settings.meta_api_base_url, settings.meta_api_version, settings.meta_app_secret),
-        USER_AGENT,
-        now,
-        redactor.known,
-    )
-    credentials, clients = _credentials(reactor, settings, redactor)
-    attempts = Tasks()
-    table = ErrorTable.parse(files("whatsapp_egress.data").joinpath("errors.json").read_bytes())
-    # The rooms are wired back to front; a lane's rate is learned from the credentials of its attempts.
+    """Every part, wired back to front: a room gets the ones that come after it."""
+    observer, recent, rounds = Journal(reactor), Recent(reactor), Rounds(reactor)
+    wires = Wires(observer, recent)
+    attempt, credentials, http = parts.attempt(reactor, settings, redactor, observer)
+    turns = wires.turns = parts.turns(reactor, settings, wires.road_changed)
     broker = RabbitBroker(
         reactor,
-        _address(settings),
+        parts.address(settings),
         Topology(settings.rabbitmq_exchange, settings.rabbitmq_queue, settings.rabbitmq_queue_type),
         prefetch=settings.rabbitmq_prefetch,
         reconnect_delay=settings.rabbitmq_reconnect_delay,
-        jitter=jitter,
-        receive=lambda delivery: intake.receive(delivery),
-        lost=lambda: _lost(recent, lanes),
+        jitter=random.random,
+        receive=wires.receive,
+        lost=wires.lost,
+        lease=wires.lease,
+        cancelled=wires.cancelled,
+        deferred_lost=wires.deferred_lost,
+        looked=wires.looked,
     )
-    outcome = Outcome(broker, recent, observer, reactor, now, settings.events_enabled)
-    attempt = Attempt(
-        credentials,
-        graph,
-        table,
-        Patience(settings.meta_api_max_retries, settings.meta_api_retry_ambiguous),
-        lambda tenant_id, rate: lanes.learn(tenant_id, rate),
-        observer,
-        reactor,
-        now,
+    outcome = Outcome(broker, recent, observer, reactor, time.time, settings.events_enabled)
+    wires.backpressure = Backpressure(
+        turns, recent, settings.held_max_bytes, broker.hold, broker.release, observer, rounds
     )
-    lanes = Lanes(
+    lanes = wires.lanes = Lanes(
         Road(
             attempt=attempt,
             settle=outcome.settle,
-            give_up=lambda job: recent.forget(job, job.history),
-            tasks=attempts,
-            turns=Turns(settings.meta_api_max_connections),
-            pace=Pace(
-                settings.rate_limit_default_mps,
-                settings.rate_limit_refill_interval,
-                settings.meta_api_retry_delay,
-                settings.meta_api_max_connections_per_tenant,
-            ),
+            give_up=wires.give_up,
+            tasks=Tasks(),
+            turns=turns,
+            pace=parts.pace(settings),
             observer=observer,
             clock=reactor,
-            now=now,
-            jitter=jitter,
-        )
+            now=time.time,
+            jitter=random.random,
+            app_throttled=wires.app_throttled,
+        ),
+        Backyard(
+            queues=broker.deferred,
+            outcome=outcome,
+            recent=recent,
+            tasks=Tasks(),
+            observer=observer,
+            clock=reactor,
+            writer=uuid4().hex,
+            give_up=wires.give_up,
+            linger=settings.defer_after + LINGER_SECONDS,
+            most_taken=lambda: wires.most_taken(settings.rabbitmq_prefetch),
+        ),
+        parts.standings(reactor, settings, observer),
+        rounds,
     )
     decode = partial(
         message.decode,
         max_bytes=settings.message_max_bytes,
         track_callback_data=settings.track_callback_data,
     )
-    intake = Intake(decode, lanes.offer, outcome, recent, observer, reactor)
-    return Parts(broker, lanes, outcome, recent, credentials, [meta, *clients])
+    wires.intake = Intake(decode, lanes.offer, outcome, recent, observer, reactor)
+    return Parts(broker, lanes, outcome, recent, credentials, http)
 
 
-def _lost(recent: Recent, lanes: Lanes) -> None:
-    """Deliveries can't be settled any more: the broker delivers them again."""
-    recent.lost()
-    lanes.abandon()
+@define(eq=False)
+class Wires:
+    """Lead what happens in one room to those that are built after it."""
 
+    _observer: Journal
+    _recent: Recent
+    turns: Turns = field(init=False)
+    backpressure: Backpressure = field(init=False)
+    lanes: Lanes = field(init=False)
+    intake: Intake = field(init=False)
 
-def _address(settings: Settings) -> BrokerAddress:
-    roots = trust(_content(settings.rabbitmq_ca_file), platform=False) if settings.rabbitmq_tls else None
-    return BrokerAddress(
-        host=settings.rabbitmq_host,
-        port=settings.rabbitmq_port,
-        user=settings.rabbitmq_user,
-        password=settings.rabbitmq_password,
-        vhost=settings.rabbitmq_vhost,
-        heartbeat=settings.rabbitmq_heartbeat,
-        trust=roots,
-    )
+    def receive(self, delivery: Delivery) -> None:
+        """A delivery came."""
+        self.intake.receive(delivery)
+        self.backpressure.took()
 
+    def lost(self) -> None:
+        """Deliveries can't be settled any more: the broker delivers them again."""
+        self._recent.lost()
+        self.lanes.abandon()
 
-def _credentials(
-    reactor: Any, settings: Settings, redactor: Redactor
-) -> tuple[CredentialCache | TenantFile, list[HttpClient]]:
-    """From a file, which is its own cache, or from the Tenant Service with a cache before it."""
-    if settings.tenant_service_url.startswith("file:"):
-        path = Path(url2pathname(urlsplit(settings.tenant_service_url).path))
-        return TenantFile(path, settings.credential_stale_ttl, time.time, redactor.know), []
-    client = HttpClient.over(
-        reactor,
-        trust(None, platform=True),
-        timeout=settings.tenant_service_timeout,
-        most_idle=IDLE_TENANT_CONNECTIONS,
-    )
-    source = TenantService(
-        client,
-        settings.tenant_service_url,
-        settings.tenant_service_credentials_path,
-        settings.tenant_service_token,
-        USER_AGENT,
-        time.time,
-    )
-    keeping = Keeping(
-        settings.credential_cache_ttl, settings.credential_stale_ttl, settings.credential_negative_ttl
-    )
-    return CredentialCache(source, keeping, reactor, time.time, random.random, redactor.know), [client]
+    def give_up(self, job: Job) -> None:
+        """A job is left with the broker."""
+        self._recent.forget(job, job.history)
 
+    def lease(self, delivery: Delivery) -> None:
+        """A lease came."""
+        self.lanes.lease(delivery)
 
-def _content(path: Path | None) -> bytes | None:
-    return None if path is None else path.read_bytes()
+    def cancelled(self, place: Place) -> None:
+        """A deferred queue is gone."""
+        self.lanes.cancelled(place)
+
+    def deferred_lost(self) -> None:
+        """The channel of leases and deferred messages is gone."""
+        self.lanes.deferred_lost()
+
+    def looked(self, consumers: int, _messages: int) -> None:
+        """How the queue in is doing: all who consume from it share each tenant's rate."""
+        self.lanes.share(consumers)
+
+    def most_taken(self, prefetch: int) -> int:
+        """How many deferred messages a tenant may have in hand: all tenants together, the prefetch."""
+        return 0 if self.backpressure.heavy else max(1, prefetch // max(1, self.lanes.deferring))
+
+    def app_throttled(self, tenant_id: str) -> None:
+        """The whole app is throttled."""
+        self.lanes.app_throttled(tenant_id)
+
+    def road_changed(self, state: State) -> None:
+        """The road's breaker changed."""
+        self._observer.breaker(None, self.turns.breaker)
+        self.backpressure.road_changed()
+        self.lanes.road_changed(state)

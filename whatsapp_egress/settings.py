@@ -35,6 +35,8 @@ _AMQP_PORT, _AMQPS_PORT = 5672, 5671
 _HEALTH_PORT, _METRICS_PORT = 8081, 9090
 _LARGEST_MESSAGE = 512 * 1024 * 1024
 """Bytes; RabbitMQ takes none that is larger."""
+_LEAST_ACTIVE = 20
+_MOST_HELD = 2**40
 _PUBLIC_PASSWORD = "guest"  # noqa: S105 - RabbitMQ's own default is no secret
 
 
@@ -78,6 +80,20 @@ class Settings:
     )
     rabbitmq_prefetch: int = setting(
         whole(1, 65535, "messages"), default="500", means="Messages held at once."
+    )
+    lane_active_limit: int = setting(
+        whole(1, 65535, "messages"),
+        default=f"a tenth of RABBITMQ_PREFETCH, {_LEAST_ACTIVE} at least",
+        derive=lambda settings: max(_LEAST_ACTIVE, settings.rabbitmq_prefetch // 10),
+        means="Messages of one tenant held at once; what exceeds it is deferred.",
+    )
+    defer_after: float = setting(
+        milliseconds(2000), default="60000", means="Messages that must wait longer than this are deferred."
+    )
+    held_max_bytes: int = setting(
+        whole(1, _MOST_HELD, "bytes"),
+        default="67108864",
+        means="Bytes of messages held at once before no more are taken.",
     )
     rabbitmq_heartbeat: int = setting(
         whole(1, 65535, "s"),

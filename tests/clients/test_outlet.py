@@ -31,13 +31,25 @@ class FakeChannel:
         return self.waiting[-1]
 
 
+@define(eq=False)
+class FakeConnection:
+    is_open: bool
+
+
+async def nothing_to_declare(_connection: Any) -> None:
+    pass
+
+
 class OutletTests(SynchronousTestCase):
     def setUp(self) -> None:
-        nothing_declared: Any = None
-        self.outlet = Outlet("whatsapp-dlx", True, nothing_declared, Clock())
+        self.mended: list[Any] = []
+        self.outlet = Outlet("whatsapp-dlx", True, nothing_to_declare, self.mend, Clock())
         self.channel = FakeChannel()
         channel: Any = self.channel
         self.outlet._channel = channel
+
+    async def mend(self, connection: Any) -> None:
+        self.mended.append(connection)
 
     def publish(self, body: bytes = b"body") -> Deferred[None]:
         return self.outlet.publish("outbound.failed", body, BasicProperties())
@@ -99,6 +111,17 @@ class OutletTests(SynchronousTestCase):
         with pytest.raises(Unpublished, match=r"no queue takes outbound\.failed"):
             self.failureResultOf(given_back).raiseException()
         self.successResultOf(fine)
+
+    def test_after_one_was_given_back_what_it_needs_is_seen_to_on_an_open_connection(self) -> None:
+        for is_open in (False, True):
+            connection: Any = FakeConnection(is_open)
+            self.outlet._connection = connection
+            given_back = self.publish()
+            self.outlet._returned(returned(b"body"))
+            self.channel.waiting[-1].callback(None)
+            self.failureResultOf(given_back, Unpublished)
+
+        assert self.mended == [connection]
 
     def test_of_two_alike_each_is_given_back_once(self) -> None:
         first, second = self.publish(), self.publish()

@@ -18,9 +18,11 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
-from tests.integration.world import Publisher, World, message
+from tests.integration.rabbit import Publisher
+from tests.integration.world import World, message
 from whatsapp_egress.clients.broker import Topology, consumer, link
-from whatsapp_egress.clients.broker.consumer import RabbitDelivery
+from whatsapp_egress.clients.broker.declaring import QueueState
+from whatsapp_egress.clients.broker.delivery import RabbitDelivery
 from whatsapp_egress.clients.broker.link import Connection
 from whatsapp_egress.clients.broker.tables import Timestamp
 from whatsapp_egress.pipeline import outcome
@@ -137,7 +139,7 @@ class Broken(World):
     async def test_a_deleted_queue_is_declared_and_consumed_again(self) -> None:
         tenant = self.sandbox.tenants.add("t1")
         gateway = await self.start_gateway()
-        await self.until(lambda: len(self.events("rabbitmq_publishing")) == 2, "all is declared")
+        await self.until(lambda: len(self.events("rabbitmq_publishing")) == 3, "all is declared")
         self.upstream.channel.queue_delete("outbound-processed")
         await self.until(lambda: len(self.events("rabbitmq_consuming")) == 2 and gateway.ready(), "again")
         self.upstream.publish(message(tenant))
@@ -148,7 +150,7 @@ class Broken(World):
         tenant = self.sandbox.tenants.add("t1")
         self.patch(consumer, "LOOK_SECONDS", 0.5)
         gateway = await self.start_gateway()
-        await self.until(lambda: len(self.events("rabbitmq_publishing")) == 2, "all is declared")
+        await self.until(lambda: len(self.events("rabbitmq_publishing")) == 3, "all is declared")
         # Deaf to the broker's word, as when RabbitMQ doesn't send it.
         channel, _ = gateway.parts.broker._consumer._subscription
         self.patch(channel, "_on_consumer_cancelled", lambda frame: frame)
@@ -159,16 +161,17 @@ class Broken(World):
         await self.until_settled()
 
     async def test_a_consumer_that_the_broker_knows_is_left_alone_also_when_a_look_fails(self) -> None:
-        looks, consumers = [], Topology.consumers
+        looks, look = [], Topology.look
 
-        async def fail_at_first(topology: Topology, connection: Connection) -> int:
+        async def fail_at_first(topology: Topology, connection: Connection) -> QueueState | None:
             looks.append(0)
             if len(looks) == 1:
                 raise KeyError("look")
-            looks[-1] = await consumers(topology, connection)
-            return looks[-1]
+            state = await look(topology, connection)
+            looks[-1] = state.consumers
+            return state
 
-        self.patch(Topology, "consumers", fail_at_first)
+        self.patch(Topology, "look", fail_at_first)
         self.patch(consumer, "LOOK_SECONDS", 0.1)
         await self.start_gateway()
         await self.until(lambda: looks[1:3] == [1, 1], "it has looked")
@@ -194,7 +197,7 @@ class Broken(World):
     async def test_a_dead_letter_that_no_queue_takes_stays_with_the_broker_until_one_does(self) -> None:
         tenant = self.sandbox.tenants.add("t1")
         await self.start_gateway()
-        await self.until(lambda: len(self.events("rabbitmq_publishing")) == 2, "all is declared")
+        await self.until(lambda: len(self.events("rabbitmq_publishing")) == 3, "all is declared")
         self.upstream.channel.queue_delete("outbound-failed")
         # With events in between, the broker confirms several publishes at once.
         for n in range(40):
@@ -239,7 +242,7 @@ class Broken(World):
         )
 
     async def test_it_can_stop_at_every_step_of_its_start(self) -> None:
-        for step in range(1, 13):
+        for step in range(1, 20):
             await self.start_and_stop_when_it_opens_a_channel(step)
         assert not self.events("task_failed")
         assert not self.events("rabbitmq_not_consuming")
@@ -370,7 +373,7 @@ class Broken(World):
     async def test_a_stop_while_an_alarm_blocks_publishing_has_acked_what_was_sent(self) -> None:
         tenant = self.sandbox.tenants.add("t1")
         await self.start_gateway(SHUTDOWN_TIMEOUT="500")
-        await self.until(lambda: len(self.events("rabbitmq_publishing")) == 2, "all is ready")
+        await self.until(lambda: len(self.events("rabbitmq_publishing")) == 3, "all is ready")
         self.upstream.publish(message(tenant, to=cards.always(131026), internal_id="bad"))
         await self.until_settled()
         self.sandbox.behaviours.put(latency_ms=3000)
@@ -501,7 +504,7 @@ class Broken(World):
         def acks(delivery: RabbitDelivery) -> bool:
             if not lost:
                 lost.append(delivery)
-                gateway.parts.broker._consumer._link._connection._amqp.transport.transport.connectionLost(
+                gateway.parts.broker._link._connection._amqp.transport.transport.connectionLost(
                     Failure(ConnectionLost())
                 )
             return bool(ack(delivery))

@@ -13,7 +13,7 @@ import pytest
 from attrs import evolve
 from rich.console import Console
 
-from tests.integration.world import Publisher, the_broker
+from tests.integration.rabbit import Publisher, the_broker
 from whatsapp_egress.sandbox import demo
 from whatsapp_egress.sandbox.demo_parts import (
     DemoFailed,

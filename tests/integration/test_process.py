@@ -162,8 +162,10 @@ class Stopping(Process):
         sent = {arrival.to for arrival in self.sent()}
         assert len(sent) == len(self.sandbox.record)
         # Each message is either sent or still queued, and none is both.
-        assert len(sent) + self.upstream.depth("outbound-processed") == 600
-        left = [json.loads(waiting.body) for _, waiting in self.upstream.take("outbound-processed")]
+        queues = ("outbound-processed", "outbound-deferred.t1", "outbound-deferred-first.t1")
+        waiting = [waiting for queue in queues for _, waiting in self.upstream.take(queue)]
+        assert len(sent) + len(waiting) == 600
+        left = [json.loads(each.body) for each in waiting]
         left = {body["wabaPayload"]["to"] for body in left}
         assert left.isdisjoint(sent)
         assert self.lines("service_stopped")

@@ -6,96 +6,16 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import pika
-from attrs import frozen
 from twisted.internet import reactor
-from twisted.internet.task import deferLater
-from twisted.logger import globalLogPublisher
-from twisted.trial.unittest import TestCase
 
-from whatsapp_egress.clients.broker.consumer import RabbitDelivery
+from tests.integration.rabbit import DeadLetter, WithRabbit
+from whatsapp_egress.clients.broker.delivery import RabbitDelivery
 from whatsapp_egress.observe.redaction import Redactor
-from whatsapp_egress.sandbox.rabbitmq import PrivateBroker
+from whatsapp_egress.pipeline.job import Parcel
+from whatsapp_egress.pipeline.outcome import Outcome
 from whatsapp_egress.sandbox.server import Sandbox
 from whatsapp_egress.service import Egress
 from whatsapp_egress.settings import Settings
-
-PATIENCE = 30.0
-
-_brokers: list[PrivateBroker] = []
-
-
-def the_broker() -> PrivateBroker:
-    """One RabbitMQ for all tests of this process; it ends with it."""
-    if not _brokers:
-        _brokers.append(PrivateBroker.start())
-    if not _brokers[0].running:
-        _brokers[0].start_again()
-    return _brokers[0]
-
-
-@frozen
-class DeadLetter:
-    body: bytes
-    properties: pika.BasicProperties
-
-    @property
-    def headers(self) -> dict[str, Any]:
-        return dict(self.properties.headers or {})
-
-    @property
-    def reason(self) -> str:
-        return str(self.headers["x-egress-reason"])
-
-
-class Publisher:
-    """What the systems before the gateway do, and those who look into its queues."""
-
-    def __init__(self, broker: PrivateBroker) -> None:
-        parameters = pika.ConnectionParameters(
-            "127.0.0.1", broker.port, "/", pika.PlainCredentials("guest", "guest"), heartbeat=0
-        )
-        self.connection = pika.BlockingConnection(parameters)
-        self.channel = self.connection.channel()
-        self.channel.confirm_delivery()
-        self.published = 0
-
-    def clean(self) -> None:
-        for queue in ("outbound-processed", "outbound-failed"):
-            self.channel.queue_delete(queue)
-        for exchange in ("whatsapp-exchange", "whatsapp-dlx", "whatsapp-events"):
-            self.channel.exchange_delete(exchange)
-
-    def listen_to_events(self) -> str:
-        self.channel.exchange_declare("whatsapp-events", "topic", durable=True)
-        queue = self.channel.queue_declare("", exclusive=True).method.queue
-        self.channel.queue_bind(queue, "whatsapp-events", "#")
-        return str(queue)
-
-    def publish(self, body: bytes, properties: pika.BasicProperties | None = None, tenant: str = "t") -> None:
-        self.channel.basic_publish(
-            "whatsapp-exchange",
-            f"outbound.processed.{tenant}",
-            body,
-            properties or pika.BasicProperties(delivery_mode=2),
-            mandatory=True,
-        )
-        self.published += 1
-
-    def depth(self, queue: str) -> int:
-        return int(self.channel.queue_declare(queue, passive=True).method.message_count)
-
-    def take(self, queue: str) -> list[tuple[str, DeadLetter]]:
-        taken = []
-        while True:
-            method, properties, body = self.channel.basic_get(queue, auto_ack=True)
-            if method is None:
-                return taken
-            taken.append((method.routing_key, DeadLetter(body, properties)))
-
-    def close(self) -> None:
-        if self.connection.is_open:
-            self.connection.close()
 
 
 def message(
@@ -116,29 +36,25 @@ def message(
     ).encode()
 
 
-class World(TestCase):
+class World(WithRabbit):
     """A broker that is clean, a sandbox, and `start_gateway` with any settings."""
 
-    timeout = 120
     gateway: Egress | None = None
 
     async def setUp(self) -> None:
-        self.broker = the_broker()
-        self.upstream = Publisher(self.broker)
-        self.addCleanup(self.leave)
-        self.upstream.clean()
+        await super().setUp()
         self.sandbox = Sandbox(reactor)
         self.sandbox.startService()
         self.addCleanup(self.sandbox.stopService)
         self.acked = 0
         self.patch(RabbitDelivery, "ack", self._counting(RabbitDelivery.ack))
-        self.log: list[dict[str, Any]] = []
-        globalLogPublisher.addObserver(self.log.append)
-        self.addCleanup(globalLogPublisher.removeObserver, self.log.append)
+        self.patch(Outcome, "moved", self._not_counting(Outcome.moved))
+        self.addCleanup(self.forget_deferred)
 
-    def leave(self) -> None:
-        # Looked up when it ends, for a test that stops the broker makes itself a new one.
-        self.upstream.close()
+    def forget_deferred(self) -> None:
+        """Delete the deferred queues that a gateway has left."""
+        for event in self.events("deferral_began"):
+            self.upstream.forget(event["tenantId"])
 
     def environment(self, **settings: object) -> dict[str, str]:
         return {
@@ -166,20 +82,24 @@ class World(TestCase):
         if gateway is not None:
             await gateway.stopService()
 
-    async def until(self, holds: Callable[[], bool], what: str, patience: float = PATIENCE) -> None:
-        give_up = reactor.seconds() + patience
-        while not holds():
-            if reactor.seconds() > give_up:
-                self.fail(f"never came true: {what}; log: {self.told()[-15:]}")
-            await deferLater(reactor, 0.01)
-
     def _counting(self, ack: Callable[[RabbitDelivery], bool]) -> Callable[[RabbitDelivery], bool]:
         def counted(delivery: RabbitDelivery) -> bool:
             done = ack(delivery)
-            self.acked += done
+            lease = delivery.properties.app_id == "whatsapp-egress"
+            self.acked += done and not lease
             return done
 
         return counted
+
+    def _not_counting(self, moved: Callable[[Outcome, Parcel], None]) -> Callable[[Outcome, Parcel], None]:
+        """A message that was deferred is acked once more when it is settled."""
+
+        def not_counted(outcome: Outcome, parcel: Parcel) -> None:
+            before = self.acked
+            moved(outcome, parcel)
+            self.acked = before
+
+        return not_counted
 
     async def until_settled(self) -> None:
         """Until every message that was published is acknowledged."""
@@ -196,23 +116,3 @@ class World(TestCase):
 
     def dead_letters(self) -> list[DeadLetter]:
         return [letter for _, letter in self.upstream.take("outbound-failed")]
-
-    def told(self) -> list[str]:
-        """The log, short, for the message of a failed test."""
-        hidden = {"log_logger", "log_level", "log_source", "log_time", "message", "time", "system", "format"}
-        return [
-            " ".join(
-                [event["log_format"] or ""]
-                + [f"{k}={v}" for k, v in event.items() if k not in hidden and not k.startswith("log_")]
-            )
-            for event in self.events()
-        ]
-
-    def events(self, name: str | None = None) -> list[dict[str, Any]]:
-        """Log events of ours, or those with one name."""
-        return [
-            event
-            for event in self.log
-            if event.get("log_namespace", "").startswith("whatsapp_egress")
-            and name in (None, event["log_format"])
-        ]

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import define, field, frozen
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 
+from whatsapp_egress.deferred import Place, history
 from whatsapp_egress.errors import Unpublished
 from whatsapp_egress.message import Identity, Message
-from whatsapp_egress.pipeline.job import Job, Parcel
-from whatsapp_egress.pipeline.lane import Pace, Road
+from whatsapp_egress.pipeline.deferral import Backyard
+from whatsapp_egress.pipeline.job import Delivery, Job, Parcel
 from whatsapp_egress.pipeline.lanes import Lanes
-from whatsapp_egress.pipeline.recent import digest
+from whatsapp_egress.pipeline.outcome import Outcome
+from whatsapp_egress.pipeline.recent import Recent, digest
+from whatsapp_egress.pipeline.road import Pace, Road
+from whatsapp_egress.pipeline.rounds import Rounds
+from whatsapp_egress.pipeline.standing import Standings
 from whatsapp_egress.pipeline.turns import Turns
+from whatsapp_egress.policy.breaker import Breaker, State
 from whatsapp_egress.policy.credentials import Credentials
+from whatsapp_egress.policy.pause import Pause
+from whatsapp_egress.policy.road import RoadWatch
 from whatsapp_egress.policy.table import ErrorClass
 from whatsapp_egress.policy.verdict import Dead, Exchange, Fault, Retry, Scope, Sent, Verdict, Wait
+from whatsapp_egress.policy.window import Window
 from whatsapp_egress.tasks import Tasks
 
 EPOCH = 1_780_000_000.0
@@ -43,11 +52,18 @@ class FakeDelivery:
     redelivered: bool = False
     alive: bool = True
     acks: int = 0
+    place: Place | None = None
+    headers: Mapping[str, Any] = field(factory=dict)
+    tag: int = 0
+    given_back: int = 0
 
     def ack(self) -> bool:
         if self.alive:
             self.acks += 1
         return self.alive
+
+    def give_back(self) -> None:
+        self.given_back += 1
 
 
 def confirmed() -> Deferred[None]:
@@ -105,6 +121,9 @@ class FakeCredentials:
     answer: Credentials | Exception | Deferred[Credentials] = CREDENTIALS
     dropped: list[tuple[str, str]] = field(factory=list)
 
+    def at_hand(self, tenant_id: str) -> Credentials | None:
+        return self.answer if isinstance(self.answer, Credentials) else None
+
     def get(self, tenant_id: str) -> Deferred[Credentials]:
         if isinstance(self.answer, Deferred):
             return self.answer
@@ -147,6 +166,24 @@ class Witness:
     def recalled(self, parcel: Parcel) -> None:
         self.calls.append(("recalled",))
 
+    def deferred(self, parcel: Parcel) -> None:
+        self.calls.append(("deferred",))
+
+    def breaker(self, tenant_id: str | None, breaker: Breaker) -> None:
+        self.calls.append(("breaker", tenant_id, breaker.state))
+
+    def deferring(self, tenant_id: str) -> None:
+        self.calls.append(("deferring", tenant_id))
+
+    def deferred_over(self, tenant_id: str) -> None:
+        self.calls.append(("deferred_over", tenant_id))
+
+    def paused(self, tenant_id: str, pause: Pause | None) -> None:
+        self.calls.append(("paused", tenant_id, pause))
+
+    def backpressure(self, reason: str, *, on: bool) -> None:
+        self.calls.append(("backpressure", reason, on))
+
     @property
     def names(self) -> list[str]:
         return [call[0] for call in self.calls]
@@ -161,39 +198,73 @@ def a_message(name: str = "m-1", to: str | None = "15550001111", **fields: Any) 
 
 
 def a_job(
-    name: str = "m-1", to: str | None = "15550001111", delivery: FakeDelivery | None = None, **fields: Any
+    name: str = "m-1",
+    to: str | None = "15550001111",
+    delivery: FakeDelivery | None = None,
+    received: float = 0.0,
+    **fields: Any,
 ) -> Job:
     """A job whose message is called `name`, for `to`; `fields` are the message's."""
     delivery = delivery or FakeDelivery(name.encode())
-    return Job.of(delivery, digest(delivery.body), a_message(name, to, **fields), 0.0)
+    return Job.of(delivery, digest(delivery.body), a_message(name, to, **fields), received)
 
 
 class Attempts:
     """Attempts that note which message was begun, and go on until `end` says how they end.
 
-    With `verdict` set each ends at once. `rates` are what tenants' credentials say, None where nothing has
-    been learned by the time the attempt waits.
+    With `verdict` set each ends at once. `rate` is what tenants' credentials say, unless `rates` says
+    otherwise; None where they are not at hand, and whoever asks waits until `found` answers. What was `found`
+    is at hand from then on, if the double `keeps` it.
     """
 
-    def __init__(self, learned: Callable[[str, float], None], rate: float | None) -> None:
+    def __init__(self, rate: float | None) -> None:
         self.begun: list[str] = []
+        self.asked: list[str] = []
         self.verdict: Verdict | None = None
         self.rate = rate
-        self._learned = learned
+        self.rates: dict[str, float | None] = {}
+        self.keeps = True
+        self.refusal: Dead | None = None
+        self.per_day: int | None = None
         self._open: dict[str, tuple[Job, Deferred[Verdict]]] = {}
+        self._asking: dict[str, Deferred[Credentials | Dead | Wait]] = {}
 
     @property
     def open(self) -> list[str]:
         """Those in flight."""
         return list(self._open)
 
-    async def __call__(self, job: Job) -> Verdict:
+    def at_hand(self, tenant_id: str) -> Credentials | None:
+        rate = self.rates.get(tenant_id, self.rate)
+        if rate is None and tenant_id not in self.rates:
+            return None
+        return Credentials("token", rate, None, self.per_day)
+
+    async def look_up(self, job: Job) -> Credentials | Dead | Wait:
+        self.asked.append(job.message.internal_id)
+        if self.refusal is not None:
+            return self.refusal
+        answer: Deferred[Credentials | Dead | Wait] = Deferred()
+        self._asking[job.message.tenant_id] = answer
+        return await answer
+
+    def found(self, tenant_id: str, answer: Credentials | Dead | Wait) -> None:
+        """The Tenant Service answers."""
+        if isinstance(answer, Credentials) and self.keeps:
+            self.rates[tenant_id] = answer.messages_per_second
+        self._asking.pop(tenant_id).callback(answer)
+
+    def broken(self, tenant_id: str, error: Exception) -> None:
+        """Asking it ends in a fault of ours."""
+        self._asking.pop(tenant_id).errback(error)
+
+    async def __call__(self, job: Job, credentials: Credentials) -> Verdict:
         name = job.message.internal_id
         self.begun.append(name)
-        if self.rate is not None:
-            self._learned(job.message.tenant_id, self.rate)
         job.attempts += 1
         if self.verdict is not None:
+            if isinstance(self.verdict, Wait):
+                job.attempts -= 1
             return self.verdict
         end: Deferred[Verdict] = Deferred()
         self._open[name] = job, end
@@ -212,30 +283,86 @@ class Attempts:
 class Stage:
     """Lanes with a clock of their own, attempts that a test ends, and ears for what becomes of the jobs."""
 
-    def __init__(self, *, rate: float | None = 1000.0, most: int = 1000, most_per_tenant: int = 1000) -> None:
+    def __init__(
+        self,
+        *,
+        rate: float | None = 1000.0,
+        most: int = 1000,
+        most_per_tenant: int = 1000,
+        most_active: int = 1000,
+        threshold: int = 5,
+    ) -> None:
+        # Late, for the model of the queues is built on this module.
+        from tests.pipeline.queues import FakeQueues  # noqa: PLC0415
+
         self.clock = Clock()
         self.witness = Witness()
-        self.attempts = Attempts(self.learn, rate)
+        self.attempts = Attempts(rate)
         self.settled: list[tuple[str, Sent | Dead]] = []
         self.given_up: list[str] = []
         self.jobs: list[Job] = []
+        self.recent = Recent(self.clock)
+        self.outcome = Outcome(FakeBroker(), self.recent, Witness(), self.clock, self._now, events=False)
+        self.queues = FakeQueues(self._receive, lambda lease: self.lanes.lease(lease))
+        self._messages: dict[bytes, Message] = {}
+        self.rounds = Rounds(self.clock)
+        self.standings = Standings(self.clock, 80.0, threshold, 60.0, self.witness.breaker)
+        road = Breaker(10**9, lambda _n: 5.0, self.clock, self._road_changed)
+        self.turns = Turns(Window(most, self.clock), road, RoadWatch(threshold, self.clock), self.clock)
         self.lanes = Lanes(
             Road(
                 attempt=self.attempts,
-                settle=lambda job, verdict: self.settled.append((job.message.internal_id, verdict)),
-                give_up=lambda job: self.given_up.append(job.message.internal_id),
+                settle=self._settle,
+                give_up=self._give_up,
                 tasks=Tasks(),
-                turns=Turns(most),
-                pace=Pace(80.0, 0.1, 1.0, most_per_tenant),
+                turns=self.turns,
+                pace=Pace(80.0, 0.1, 1.0, most_per_tenant, most_active, 60.0),
                 observer=self.witness,
                 clock=self.clock,
-                now=lambda: EPOCH + self.clock.seconds(),
+                now=self._now,
                 jitter=lambda: 0.5,
-            )
+                app_throttled=lambda tenant_id: self.lanes.app_throttled(tenant_id),
+            ),
+            Backyard(
+                self.queues,
+                self.outcome,
+                self.recent,
+                Tasks(),
+                self.witness,
+                self.clock,
+                "me",
+                self._give_up,
+                60.0,
+                lambda: most_active,
+            ),
+            self.standings,
+            self.rounds,
         )
 
+    def _now(self) -> float:
+        return EPOCH + self.clock.seconds()
+
+    def _settle(self, job: Job, verdict: Sent | Dead) -> None:
+        self.settled.append((job.message.internal_id, verdict))
+        self.outcome.settle(job, verdict)
+
+    def _give_up(self, job: Job) -> None:
+        self.given_up.append(job.message.internal_id)
+        self.recent.forget(job, job.history)
+
+    def _road_changed(self, state: State) -> None:
+        self.witness.breaker(None, self.turns.breaker)
+        self.lanes.road_changed(state)
+
+    def _receive(self, delivery: Delivery) -> None:
+        """A delivery of a deferred queue comes in."""
+        message = self._messages[delivery.body]
+        name = digest(delivery.body, delivery.place)
+        self._offer(Job.of(delivery, name, message, self.clock.seconds(), history(delivery.headers)))
+
     def learn(self, tenant_id: str, rate: float | None) -> None:
-        self.lanes.learn(tenant_id, rate)
+        """The Tenant Service answers whoever asked it."""
+        self.attempts.found(tenant_id, Credentials("token", rate))
 
     @property
     def begun(self) -> list[str]:
@@ -247,10 +374,19 @@ class Stage:
         return self.attempts.open
 
     def offer(self, name: str, to: str | None = "15550001111", **fields: Any) -> Job:
-        job = a_job(name, to, **fields)
-        self.jobs.append(job)
-        self.lanes.offer(job)
+        job = a_job(name, to, received=self.clock.seconds(), **fields)
+        self._messages[job.delivery.body] = job.message
+        self._offer(job)
         return job
+
+    def remember(self, name: str) -> None:
+        """What a deferred message of that name is, that another process left."""
+        self._messages[name.encode()] = a_message(name, name)
+
+    def _offer(self, job: Job) -> None:
+        self.jobs.append(job)
+        self.recent.begin(job)
+        self.lanes.offer(job)
 
     def warm_up(self, tenant_id: str = "t1") -> None:
         """Send one message, so that the tenant's rate is known; its lane stays while its bucket fills."""
@@ -275,5 +411,7 @@ class Stage:
 
     @property
     def quiet(self) -> bool:
-        """Whether no lane and no timer is left."""
+        """Whether no lane and no timer is left, but for the last round."""
+        if not self.lanes:
+            self.clock.advance(1)
         return len(self.lanes) == 0 and not self.clock.getDelayedCalls()

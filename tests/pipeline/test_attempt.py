@@ -6,14 +6,13 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.pipeline.doubles import EPOCH, FakeCredentials, FakeGraph, Witness, a_job
+from tests.pipeline.doubles import CREDENTIALS, EPOCH, FakeCredentials, FakeGraph, Witness, a_job
 from tests.policy.meta import TABLE
 from whatsapp_egress.errors import CredentialsSuspended, CredentialsUnavailable, TenantNotFound
 from whatsapp_egress.pipeline.attempt import Attempt
 from whatsapp_egress.pipeline.job import Job
 from whatsapp_egress.policy.credentials import Credentials
 from whatsapp_egress.policy.verdict import (
-    EXPIRED,
     Answer,
     Dead,
     Exchange,
@@ -40,7 +39,6 @@ class Trying(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.credentials, self.graph, self.witness = FakeCredentials(), FakeGraph(), Witness()
-        self.learned: list[tuple[str, float | None]] = []
         self.job = a_job(payload=b'{"to": "15550001111"}')
 
     def try_it(self, exchange: Exchange, job: Job | None = None, patience: Patience | None = None) -> Verdict:
@@ -48,17 +46,24 @@ class Trying(SynchronousTestCase):
         return self.successResultOf(self.begin(job or self.job, patience))
 
     def begin(self, job: Job, patience: Patience | None = None) -> Deferred[Verdict]:
-        attempt = Attempt(
+        attempt = self.attempt(patience)
+        credentials = attempt.at_hand("t1")
+        assert credentials is not None
+        return Deferred.fromCoroutine(attempt(job, credentials))
+
+    def look_up(self) -> Deferred[Credentials | Dead | Wait]:
+        return Deferred.fromCoroutine(self.attempt().look_up(self.job))
+
+    def attempt(self, patience: Patience | None = None) -> Attempt:
+        return Attempt(
             self.credentials,
             self.graph,
             TABLE,
             patience or Patience(),
-            lambda tenant_id, rate: self.learned.append((tenant_id, rate)),
             self.witness,
             self.clock,
             lambda: EPOCH + self.clock.seconds(),
         )
-        return Deferred.fromCoroutine(attempt(job))
 
 
 class SendingTests(Trying):
@@ -67,12 +72,6 @@ class SendingTests(Trying):
 
         assert verdict == Sent("wamid.1")
         assert self.graph.requests == [("100000001", "token-1", b'{"to": "15550001111"}')]
-
-    def test_the_tenants_rate_is_told_before_the_answer_comes(self) -> None:
-        self.graph.exchanges = [Deferred()]
-        self.assertNoResult(self.begin(self.job))
-
-        assert self.learned == [("t1", 20.0)]
 
     def test_it_counts(self) -> None:
         self.try_it(OK)
@@ -109,7 +108,7 @@ class FaultOfOursTests(Trying):
 
     def test_before_that_nothing_was_sent_and_the_tenant_waits(self) -> None:
         self.credentials.answer = KeyError("x")
-        verdict = self.successResultOf(self.begin(self.job))
+        verdict = self.successResultOf(self.look_up())
 
         assert isinstance(verdict, Wait)
         assert verdict.scope is Scope.TENANT
@@ -117,29 +116,12 @@ class FaultOfOursTests(Trying):
         assert len(self.flushLoggedErrors(KeyError)) == 1
 
     def test_to_be_broken_off_is_none(self) -> None:
-        for waiting in (self.for_credentials, self.for_the_answer):
-            waiting()
-            trying = self.begin(self.job)
+        self.graph.exchanges = [Deferred()]
+        sending = self.begin(self.job)
+        self.credentials.answer = Deferred()
+        for trying in (sending, self.look_up()):
             trying.cancel()
             self.failureResultOf(trying, CancelledError)
-
-    def for_credentials(self) -> None:
-        self.credentials.answer = Deferred()
-
-    def for_the_answer(self) -> None:
-        self.credentials.answer = Credentials("token-1")
-        self.graph.exchanges = [Deferred()]
-
-
-class ExpiredTests(Trying):
-    def test_a_message_that_expired_while_it_waited_for_credentials_is_not_sent(self) -> None:
-        waiting = self.credentials.answer = Deferred()
-        trying = self.begin(a_job(expires_at=EPOCH + 1))
-        self.clock.advance(1)
-        waiting.callback(Credentials("token-1"))
-
-        assert self.successResultOf(trying) == EXPIRED
-        assert self.graph.requests == []
 
 
 class RetryTests(Trying):
@@ -210,9 +192,23 @@ class AuthTests(Trying):
 
 
 class CredentialsTests(Trying):
-    def answered(self, answer: Exception) -> Verdict:
+    def answered(self, answer: Exception) -> Credentials | Dead | Wait:
         self.credentials.answer = answer
-        return self.successResultOf(self.begin(self.job))
+        return self.successResultOf(self.look_up())
+
+    def test_those_at_hand_are_used_without_asking(self) -> None:
+        assert self.attempt().at_hand("t1") == CREDENTIALS
+        self.credentials.answer = Deferred()
+
+        assert self.attempt().at_hand("t1") is None
+
+    def test_those_that_were_asked_for_come_as_they_are(self) -> None:
+        waiting = self.credentials.answer = Deferred()
+        asking = self.look_up()
+        self.assertNoResult(asking)
+        waiting.callback(CREDENTIALS)
+
+        assert self.successResultOf(asking) == CREDENTIALS
 
     def test_an_unknown_tenant_ends_its_message(self) -> None:
         verdict = self.answered(TenantNotFound())
@@ -234,9 +230,9 @@ class CredentialsTests(Trying):
         assert (verdict.floor, verdict.longest) == (5, 30)
         assert verdict.fault.detail == "no credentials: no answer in 5 s"
 
-    def test_without_credentials_nothing_is_sent_counted_or_learned(self) -> None:
+    def test_without_credentials_nothing_is_sent_or_counted(self) -> None:
         for answer in (TenantNotFound(), CredentialsSuspended("x"), CredentialsUnavailable("x", "y")):
             self.answered(answer)
 
-        assert (self.graph.requests, self.job.attempts, self.learned) == ([], 0, [])
+        assert (self.graph.requests, self.job.attempts) == ([], 0)
         assert self.witness.names == []

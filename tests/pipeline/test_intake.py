@@ -9,11 +9,12 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.pipeline.doubles import EPOCH, FakeBroker, FakeDelivery, Witness, confirmed, refused
+from whatsapp_egress.deferred import Place
 from whatsapp_egress.message import decode
 from whatsapp_egress.pipeline.intake import Intake
 from whatsapp_egress.pipeline.job import Job
 from whatsapp_egress.pipeline.outcome import PUBLISH_AGAIN, Outcome
-from whatsapp_egress.pipeline.recent import Recent, digest
+from whatsapp_egress.pipeline.recent import KEEP_SECONDS, Recent, digest
 from whatsapp_egress.policy.verdict import Dead, History, Reason, Sent
 
 BODY = (
@@ -240,3 +241,45 @@ class TwinTests(Receiving):
         self.receive(redelivered=True)
 
         assert len(self.offered) == 3
+
+
+class CopyTests(Receiving):
+    """A message was deferred that perhaps had been deferred before: there may be two copies in the queue."""
+
+    place = Place("t1")
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.recent.doubt(digest(BODY, self.place))
+        self.copy()
+
+    def copy(self, *, redelivered: bool = False) -> FakeDelivery:
+        delivery = FakeDelivery(BODY, redelivered=redelivered, place=self.place)
+        self.intake.receive(delivery)
+        return delivery
+
+    def test_the_second_is_dropped(self) -> None:
+        assert self.copy().acks == 1
+        assert len(self.offered) == 1
+
+    def test_one_that_is_put_back_is_none_too_many_however_late_it_comes_again(self) -> None:
+        self.outcome.give_back(self.offered[0])
+        self.receive(b"not json")
+        self.clock.advance(2 * KEEP_SECONDS)
+
+        assert self.copy(redelivered=True).acks == 0
+        assert len(self.offered) == 2
+
+    def test_the_second_is_dropped_also_after_the_first_was_put_back_and_came_again(self) -> None:
+        self.outcome.give_back(self.offered[0])
+        self.copy(redelivered=True)
+
+        assert self.copy().acks == 1
+        assert len(self.offered) == 2
+
+    def test_what_was_dead_lettered_may_be_published_again(self) -> None:
+        self.end(DEAD)
+        self.clock.advance(3600)
+
+        assert self.copy().acks == 0
+        assert len(self.offered) == 2

@@ -164,8 +164,7 @@ class RateTests(SynchronousTestCase):
         for number in range(1000):
             stage.offer(f"slow {number}", None, tenant_id="slow")
             stage.offer(f"fast {number}", None, tenant_id="fast")
-        stage.attempts.rate = None
-        stage.learn("fast", 100.0)
+        stage.attempts.rates["fast"] = 100.0
         stage.pass_time(5)
         fast = [name for name, _ in stage.settled if name.startswith("fast")]
 
@@ -185,7 +184,7 @@ class RateTests(SynchronousTestCase):
         assert len(stage.settled) - before == pytest.approx(100 * 5, rel=0.05)
 
     def test_a_try_that_was_throttled_away_had_its_token(self) -> None:
-        stage = Stage(rate=10.0)
+        stage = Stage(rate=10.0, threshold=1000)
         stage.attempts.verdict = RETRY
         for number in range(100):
             stage.offer(f"{number}", None)
@@ -200,23 +199,50 @@ class UnknownRateTests(SynchronousTestCase):
         for number in range(5):
             self.stage.offer(f"{number}", None)
 
-    def test_one_message_goes_ahead(self) -> None:
-        assert self.stage.in_flight == ["0"]
+    def test_one_message_asks_for_the_credentials(self) -> None:
+        assert (self.stage.attempts.asked, self.stage.in_flight) == (["0"], [])
 
-    def test_the_next_goes_when_it_has_ended_without_finding_out(self) -> None:
-        self.stage.end("0", Dead(Reason.TENANT_NOT_FOUND, ""))
+    def test_the_next_asks_when_it_has_ended_without_finding_out(self) -> None:
+        not_found = Dead(Reason.TENANT_NOT_FOUND, "")
+        self.stage.attempts.found("t1", not_found)
 
-        assert self.stage.in_flight == ["1"]
+        assert self.stage.attempts.asked == ["0", "1"]
+        assert self.stage.settled == [("0", not_found)]
 
     def test_the_others_follow_as_soon_as_the_rate_is_known(self) -> None:
         self.stage.learn("t1", 50.0)
 
         assert self.stage.in_flight == ["0", "1", "2", "3", "4"]
 
-    def test_another_tenants_rate_says_nothing(self) -> None:
-        self.stage.learn("t2", 50.0)
+    def test_credentials_that_are_not_kept_are_good_for_the_one_that_asked(self) -> None:
+        self.stage.attempts.keeps = False
+        self.stage.learn("t1", 50.0)
 
-        assert self.stage.in_flight == ["0"]
+        assert (self.stage.in_flight, self.stage.attempts.asked) == (["0"], ["0", "1"])
+
+    def test_what_is_known_at_once_is_known_for_all(self) -> None:
+        stage = Stage(rate=None)
+        not_found = stage.attempts.refusal = Dead(Reason.TENANT_NOT_FOUND, "")
+        for number in range(3):
+            stage.offer(f"{number}", None)
+
+        assert stage.settled == [(name, not_found) for name in "012"]
+
+    def test_those_that_wait_hear_what_is_known_at_once(self) -> None:
+        not_found = self.stage.attempts.refusal = Dead(Reason.TENANT_NOT_FOUND, "")
+        self.stage.attempts.found("t1", not_found)
+
+        assert [name for name, _ in self.stage.settled] == ["0", "1", "2", "3", "4"]
+
+    def test_a_wait_for_them_takes_no_turn(self) -> None:
+        assert self.stage.turns.taken == 0
+
+    def test_a_fault_of_ours_leaves_the_message_with_the_broker(self) -> None:
+        self.stage.attempts.broken("t1", ValueError("ours"))
+
+        assert self.stage.given_up == ["0"]
+        assert self.stage.attempts.asked == ["0", "1"]
+        assert len(self.flushLoggedErrors(ValueError)) == 1
 
 
 class InFlightTests(SynchronousTestCase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from attrs import evolve
 from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -48,7 +49,7 @@ class IdleTests(SynchronousTestCase):
         for trouble in TROUBLE:
             self.stage.offer("1")
             self.stage.end("1", trouble)
-            self.stage.clock.advance(60)
+            self.stage.pass_time(30, step=0.5)
             self.stage.end("1", SENT)
             self.stage.pass_time(1)
 
@@ -89,6 +90,19 @@ class IdleTests(SynchronousTestCase):
         assert len(self.stage.lanes) == 1
 
         self.stage.clock.advance(1.1)
+        assert self.stage.quiet
+
+    def test_it_is_gone_where_another_worker_got_what_it_had_put_aside(self) -> None:
+        self.stage.queues.hands_leases_on = False
+        self.stage.offer("1", "alice")
+        self.stage.end("1", evolve(PAIR_THROTTLE, floor=100.0))
+        self.stage.pass_time(70, step=0.5)
+        for queue in self.stage.queues.queues.values():
+            queue.ready.clear()
+        self.stage.pass_time(29, step=0.5)
+        assert len(self.stage.lanes) == 1
+
+        self.stage.pass_time(3)
         assert self.stage.quiet
 
     def test_numbers_that_have_nothing_to_send_are_forgotten_while_others_go_on(self) -> None:
@@ -343,7 +357,7 @@ class StopTests(SynchronousTestCase):
         stage.lanes.stop()
         stage.learn("t1", 50.0)
 
-        assert stage.begun == ["1"]
+        assert (stage.begun, stage.given_up) == ([], ["1"])
 
     def test_cut_short_leaves_what_is_in_flight_to_the_broker(self) -> None:
         self.stage.offer("1")

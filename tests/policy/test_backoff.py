@@ -44,6 +44,14 @@ class ThrottleTests(SynchronousTestCase):
         assert backoff.throttle(n, first) >= first
 
 
+class RoadTests(SynchronousTestCase):
+    def test_it_doubles_from_five_seconds_to_the_longest(self) -> None:
+        assert [backoff.road(n, 60.0) for n in range(6)] == [5, 10, 20, 40, 60, 60]
+
+    def test_it_is_never_longer_than_the_longest(self) -> None:
+        assert [backoff.road(n, 2.0) for n in (0, 1, 100_000)] == [2, 2, 2]
+
+
 class PairTests(SynchronousTestCase):
     def test_it_is_a_power_of_four_between_six_seconds_and_a_quarter_of_an_hour(self) -> None:
         assert [backoff.pair(n) for n in range(7)] == [6, 6, 16, 64, 256, 900, 900]

@@ -1,9 +1,12 @@
 """The token bucket: never faster than its rate, and not slower either."""
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from whatsapp_egress.policy.bucket import Bucket
@@ -81,6 +84,14 @@ class BucketTests(SynchronousTestCase):
 
         assert self.bucket.available == pytest.approx(2)
 
+    def test_nor_is_it_to_one_that_gave_a_single_token(self) -> None:
+        bucket = Bucket(2.0, INTERVAL, self.clock, self.refilled)
+        self.clock.advance(1000)
+        bucket.take()
+        self.clock.advance(INTERVAL)
+
+        assert bucket.available == pytest.approx(0.4)
+
     def test_full_again_it_stops_its_timer(self) -> None:
         self.empty()
         self.clock.pump([INTERVAL] * 3)
@@ -124,12 +135,29 @@ class BucketTests(SynchronousTestCase):
         assert self.bucket.rate == 10
         assert self.bucket.available == pytest.approx(1)
 
-    def test_what_was_taken_before_a_new_rate_stays_taken(self) -> None:
-        self.bucket.take()
-        self.bucket.take()
-        self.bucket.change_rate(80.0)
+    def test_at_a_new_rate_it_is_full_as_soon_as_it_would_have_been(self) -> None:
+        for rate in (80.0, 10.0):
+            with self.subTest(rate=rate):
+                bucket = Bucket(20.0, INTERVAL, self.clock, self.refilled)
+                bucket.take()
+                bucket.take()
+                bucket.change_rate(rate)
 
-        assert self.bucket.available == pytest.approx(self.bucket.capacity - 2)
+                assert bucket.available == pytest.approx(bucket.capacity - rate * 0.1)
+
+    def test_a_much_higher_rate_finds_it_empty_at_the_worst(self) -> None:
+        bucket = Bucket(1.0, INTERVAL, self.clock, self.refilled)
+        bucket.take()
+        bucket.change_rate(100.0)
+
+        assert bucket.available == 0
+
+    def test_rates_that_change_up_and_down_give_nothing(self) -> None:
+        self.empty()
+        for rate in (0.5, 20.0, 500.0, 20.0):
+            self.bucket.change_rate(rate)
+
+        assert self.bucket.available == pytest.approx(0)
 
     def test_a_full_bucket_stays_full_at_a_new_rate(self) -> None:
         for rate in (80.0, 1.0):
@@ -150,7 +178,7 @@ class BucketTests(SynchronousTestCase):
         self.clock.advance(INTERVAL / 2)
         self.bucket.change_rate(40.0)
 
-        assert self.bucket.available == pytest.approx(self.bucket.capacity - 3)
+        assert self.bucket.available == pytest.approx(2)
 
     def test_the_same_rate_changes_nothing(self) -> None:
         self.bucket.take()
@@ -158,10 +186,41 @@ class BucketTests(SynchronousTestCase):
 
         assert self.bucket.available == 3
 
+    def test_with_a_token_there_the_next_is_there_now(self) -> None:
+        self.bucket.take()
+
+        assert self.bucket.next_in == 0
+
+    def test_the_next_token_comes_when_time_has_paid_for_it(self) -> None:
+        bucket = Bucket(2.0, INTERVAL, self.clock, self.refilled)  # holds 1.2
+        bucket.take()
+
+        assert bucket.next_in == pytest.approx(0.4)
+
+    def test_time_since_the_last_tick_brings_the_next_token_nearer(self) -> None:
+        self.clock.advance(1000)
+        bucket = Bucket(2.0, INTERVAL, self.clock, self.refilled)
+        bucket.take()
+        self.clock.advance(INTERVAL / 4)
+
+        assert bucket.next_in == pytest.approx(0.4 - INTERVAL / 4)
+
+    def test_a_token_that_only_its_tick_has_to_bring_is_as_good_as_there(self) -> None:
+        self.empty()
+        self.clock.rightNow += 60  # the tick is late
+
+        assert self.bucket.next_in == 0
+
+    def test_a_clock_that_was_set_back_puts_the_next_token_no_further_off(self) -> None:
+        self.empty()
+        self.clock.rightNow -= 1000
+
+        assert self.bucket.next_in == pytest.approx(1 / 20)
+
     def test_a_clock_that_was_set_back_takes_nothing_away(self) -> None:
         self.bucket.take()
         self.clock.rightNow -= 1000
-        self.bucket.change_rate(10.0)
+        self.bucket.change_rate(20.0)
 
         assert self.bucket.available == pytest.approx(self.bucket.capacity - 1)
 
@@ -172,7 +231,18 @@ class BucketTests(SynchronousTestCase):
         Bucket(20.0, INTERVAL, self.clock, fail).take()
         self.clock.advance(INTERVAL)
 
-        assert len(self.flushLoggedErrors(ZeroDivisionError)) == 1
+        flush: Callable[[type[Exception]], list[Failure]] = self.flushLoggedErrors
+        assert len(flush(ZeroDivisionError)) == 1
+
+
+def most_in_any_window(taken: list[float], rate: float) -> float:
+    """What the worst of all windows gave beyond `rate` times its length."""
+    least, most = float("inf"), 0.0
+    for count, at in enumerate(taken):
+        # Of all windows that end here, the one that begins at the lowest count - rate * time is worst.
+        least = min(least, count - rate * at)
+        most = max(most, count - rate * at - least + 1)
+    return most
 
 
 class RateTests(SynchronousTestCase):
@@ -185,11 +255,36 @@ class RateTests(SynchronousTestCase):
         thirsty.take_all()
         thirsty.clock.pump(steps)
 
-        least = float("inf")
-        for count, at in enumerate(thirsty.taken):
-            # Of all windows that end here, the one that begins at the lowest count - rate * time is worst.
-            least = min(least, count - rate * at)
-            assert count - rate * at - least + 1 <= thirsty.bucket.capacity + 1e-6
+        assert most_in_any_window(thirsty.taken, rate) <= thirsty.bucket.capacity + 1e-6
+
+    @determined
+    @given(st.lists(st.tuples(rates, st.lists(st.floats(0.001, 0.4), max_size=10)), min_size=1, max_size=30))
+    def test_whatever_rates_come_between_it_gives_no_more_than_the_highest_allows(
+        self, phases: list[tuple[float, list[float]]]
+    ) -> None:
+        thirsty = Thirsty(phases[0][0])
+        thirsty.take_all()
+        for rate, steps in phases:
+            thirsty.bucket.change_rate(rate)
+            thirsty.take_all()
+            thirsty.clock.pump(steps)
+
+        highest = max(rate for rate, _ in phases)
+        capacity = Bucket(highest, INTERVAL, thirsty.clock, thirsty.take_all).capacity
+        assert most_in_any_window(thirsty.taken, highest) <= capacity + 1e-6
+
+    @determined
+    @given(rates.filter(lambda rate: rate >= 1), rates)
+    def test_an_empty_one_gives_its_next_token_as_soon_as_it_says(self, rate: float, before: float) -> None:
+        thirsty = Thirsty(before)
+        thirsty.take_all()
+        thirsty.bucket.change_rate(rate)
+        told = thirsty.bucket.next_in
+        thirsty.taken.clear()
+        thirsty.clock.pump([INTERVAL / 10] * int((told + 2 * INTERVAL) / (INTERVAL / 10)))
+
+        assert thirsty.taken[0] >= told - 1e-6
+        assert thirsty.taken[0] <= told + INTERVAL * 1.1 + 1e-6
 
     @determined
     @given(rates)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Iterable
+from itertools import count
+
 from attrs import define
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -21,10 +25,14 @@ class _Ordering(SynchronousTestCase):
     def setUp(self) -> None:
         self.order: Order[Item] = Order()
 
-    def add(self, name: str, key: str | None = None, priority: int = 5) -> Item:
+    def add(self, name: str, key: str | None = None, priority: int = 5, *, held: bool = False) -> Item:
         item = Item(name)
-        self.order.add(item, key, priority)
+        self.order.add(item, key, priority, held=held)
         return item
+
+    def unwant(self, *items: Item) -> None:
+        for item in items:
+            item.unwanted = True
 
     def taken(self) -> list[str]:
         """Take and finish everything."""
@@ -120,10 +128,179 @@ class OrderTests(_Ordering):
         assert ranks == sorted(ranks)
 
 
+class HeldTests(_Ordering):
+    def test_what_is_held_is_not_given_out(self) -> None:
+        self.add("1", "a", held=True)
+
+        assert self.order.peek() is None
+        assert self.order.next() is None
+        assert len(self.order) == 1
+
+    def test_what_comes_after_it_waits_for_it_whatever_its_priority(self) -> None:
+        first = self.add("1", "a", 1, held=True)
+        self.add("2", "a", 10)
+        assert self.order.next() is None
+
+        self.order.release(first)
+        assert self.taken() == ["1", "2"]
+
+    def test_other_conversations_do_not(self) -> None:
+        self.add("1", "a", held=True)
+        self.add("2", "b")
+
+        assert self.taken() == ["2"]
+
+    def test_released_it_has_the_place_at_which_it_came(self) -> None:
+        first = self.add("1", "a", held=True)
+        self.add("2", "b")
+        self.order.release(first)
+
+        assert self.taken() == ["1", "2"]
+
+    def test_it_can_be_done_without_having_been_taken(self) -> None:
+        first = self.add("1", "a", held=True)
+        self.add("2", "a")
+        self.order.done(first)
+
+        assert self.taken() == ["2"]
+
+    def test_it_is_not_discarded(self) -> None:
+        self.add("1", "a", held=True)
+
+        assert self.order.discard(lambda _: True) == []
+        assert len(self.order) == 1
+
+
+class SharedTests(_Ordering):
+    def test_orders_that_share_what_numbers_them_can_compare_their_ranks(self) -> None:
+        came = count()
+        first, second = Order[Item](came), Order[Item](came)
+        ranks = []
+        for order in (second, first, second):
+            order.add(Item("any"), None, 5)
+        for order in (second, first, second):
+            ranks.append(order.peek())
+            order.next()
+
+        assert ranks == sorted(ranks, key=lambda rank: rank or (0, 0))
+        assert len(set(ranks)) == 3
+
+
+class LookingTests(_Ordering):
+    """What can be seen of an order without taking anything."""
+
+    def names(self, items: Iterable[Item]) -> list[str]:
+        return sorted(item.name for item in items)
+
+    def test_all_of_it_is_what_is_taken_and_what_waits(self) -> None:
+        for name, key in (("1", "a"), ("2", "a"), ("3", "b"), ("4", None)):
+            self.add(name, key)
+        self.order.next()
+
+        assert self.names(self.order) == ["1", "2", "3", "4"]
+
+    def test_heads_are_the_next_of_each_conversation(self) -> None:
+        for name, key in (("1", "a"), ("2", "a"), ("3", "b"), ("4", None), ("5", None)):
+            self.add(name, key)
+        self.order.next()
+
+        assert self.names(items[0] for items in self.order.conversations()) == ["1", "3", "4", "5"]
+
+    def test_what_is_more_urgent_is_the_head_until_one_was_begun(self) -> None:
+        self.add("1", "a", 1)
+        self.add("2", "a", 5)
+        assert self.names(items[0] for items in self.order.conversations()) == ["2"]
+
+        self.order.next()
+        self.add("3", "a", 9)
+        assert self.names(items[0] for items in self.order.conversations()) == ["2"]
+
+    def test_it_holds_a_conversation_until_its_last_message_is_done(self) -> None:
+        first = self.add("1", "a")
+        assert self.order.holds("a")
+        assert not self.order.holds("b")
+
+        self.order.next()
+        assert self.order.holds("a")
+        self.order.done(first)
+        assert not self.order.holds("a")
+
+    def test_what_waits_for_nobody_is_no_conversation(self) -> None:
+        self.add("1")
+
+        assert not self.order.holds(None)
+
+
+class WithdrawTests(_Ordering):
+    def withdrawn(self, *items: Item) -> list[str]:
+        self.unwant(*items)
+        return [item.name for item in self.order.withdraw(lambda items: items[0].unwanted)]
+
+    def test_an_unwanted_head_takes_its_conversation_along(self) -> None:
+        first = self.add("1", "a")
+        self.add("2", "a")
+        self.add("3", "b")
+
+        assert self.withdrawn(first) == ["1", "2"]
+        assert not self.order.holds("a")
+        assert self.taken() == ["3"]
+
+    def test_what_is_unwanted_behind_another_stays(self) -> None:
+        self.add("1", "a")
+        second = self.add("2", "a")
+
+        assert self.withdrawn(second) == []
+        assert self.taken() == ["1", "2"]
+
+    def test_a_taken_head_goes_too(self) -> None:
+        first = self.add("1", "a")
+        self.add("2", "a")
+        self.order.next()
+
+        assert self.withdrawn(first) == ["1", "2"]
+        assert len(self.order) == 0
+
+    def test_so_does_one_that_is_held_or_released(self) -> None:
+        held = self.add("1", "a", held=True)
+        released = self.add("2", "b")
+        self.order.next()
+        self.order.release(released)
+
+        assert self.withdrawn(held, released) == ["1", "2"]
+        assert self.order.next() is None
+
+    def test_the_rest_goes_as_it_came_and_not_by_priority(self) -> None:
+        items = [self.add(f"{priority}", "a", priority) for priority in (3, 9, 5, 10, 1)]
+
+        assert self.withdrawn(*items) == ["3", "9", "5", "10", "1"]
+
+    def test_what_was_begun_goes_first(self) -> None:
+        self.add("1", "a", 1)
+        begun = self.add("2", "a", 5)
+        self.order.next()
+        self.add("3", "a", 9)
+
+        assert self.withdrawn(begun) == ["2", "1", "3"]
+
+    def test_it_keeps_nothing_of_what_was_withdrawn(self) -> None:
+        first = weakref.ref(self.add("1", "a"))
+        self.order.next()
+        self.order.withdraw(lambda _: True)
+
+        assert first() is None
+
+    def test_a_conversation_can_begin_anew_after_it_was_withdrawn(self) -> None:
+        first = self.add("1", "a")
+        self.order.next()
+        self.withdrawn(first)
+        self.add("2", "a")
+
+        assert self.taken() == ["2"]
+
+
 class DiscardTests(_Ordering):
-    def unwant(self, *items: Item) -> list[str]:
-        for item in items:
-            item.unwanted = True
+    def discarded(self, *items: Item) -> list[str]:
+        self.unwant(*items)
         return [item.name for item in self.order.discard(lambda item: item.unwanted)]
 
     def test_what_is_unwanted_is_gone(self) -> None:
@@ -131,14 +308,14 @@ class DiscardTests(_Ordering):
         gone = self.add("2", "a")
         self.add("3", "b")
 
-        assert self.unwant(gone) == ["2"]
+        assert self.discarded(gone) == ["2"]
         assert self.taken() == ["1", "3"]
 
     def test_what_is_taken_stays_and_what_waits_behind_it_goes(self) -> None:
         first, second = self.add("1", "a"), self.add("2", "a")
         self.order.next()
 
-        assert self.unwant(first, second) == ["2"]
+        assert self.discarded(first, second) == ["2"]
         assert len(self.order) == 1
         self.order.done(first)
         assert len(self.order) == 0
@@ -149,7 +326,7 @@ class DiscardTests(_Ordering):
         self.order.next()
         self.order.release(first)
 
-        assert self.unwant(first) == ["1"]
+        assert self.discarded(first) == ["1"]
         assert self.taken() == ["2"]
 
     def test_a_released_message_that_is_wanted_stays_before_the_rest(self) -> None:
@@ -158,18 +335,18 @@ class DiscardTests(_Ordering):
         self.order.next()
         self.order.release(first)
 
-        assert self.unwant(second) == ["2"]
+        assert self.discarded(second) == ["2"]
         assert self.taken() == ["1", "3"]
 
     def test_the_rest_of_a_conversation_keeps_its_order(self) -> None:
-        items = {priority: self.add(f"{priority}", "a", priority) for priority in (10, 5, 9, 4, 3, 8, 7)}
+        items = {priority: self.add(f"{priority}", "a", priority) for priority in (7, 10, 9, 6)}
 
-        self.unwant(items[5])
-        assert self.taken() == ["10", "9", "8", "7", "4", "3"]
+        self.discarded(items[10])
+        assert self.taken() == ["9", "7", "6"]
 
     def test_a_conversation_can_begin_anew_after_all_of_it_was_discarded(self) -> None:
         gone = self.add("1", "a")
-        self.unwant(gone)
+        self.discarded(gone)
         self.add("2", "a")
 
         assert self.taken() == ["2"]
@@ -193,12 +370,17 @@ class OrderMachine(RuleBasedStateMachine):
         self.expected: list[_Expected] = []
         self.came = 0
 
-    def ready(self) -> list[_Expected]:
-        """What may go: the one begun of each conversation, or else its first, if none of it is out."""
-        heads: dict[object, _Expected] = {}
+    def conversations(self) -> list[list[_Expected]]:
+        """In each the one that was begun comes first, and then what goes first."""
+        found: dict[object, list[_Expected]] = {}
         for one in sorted(self.expected, key=lambda one: (not one.begun, one.rank)):
-            heads.setdefault(one if one.key is None else one.key, one)
-        return sorted((one for one in heads.values() if not one.out), key=lambda one: one.rank)
+            found.setdefault(one if one.key is None else one.key, []).append(one)
+        return list(found.values())
+
+    def ready(self) -> list[_Expected]:
+        """What may go: the first of each conversation of which none is out."""
+        heads = (conversation[0] for conversation in self.conversations())
+        return sorted((one for one in heads if not one.out), key=lambda one: one.rank)
 
     def out(self) -> list[_Expected]:
         return [one for one in self.expected if one.out]
@@ -208,6 +390,15 @@ class OrderMachine(RuleBasedStateMachine):
         item = Item(str(self.came))
         self.order.add(item, key, priority)
         self.expected.append(_Expected(item, key, (-priority, self.came)))
+        self.came += 1
+
+    @rule(key=st.none() | st.integers(0, 3), priority=st.integers(0, 10))
+    def add_held(self, key: int | None, priority: int) -> None:
+        if any(one.key == key for one in self.expected if key is not None):
+            return  # it would not be the first of its conversation
+        item = Item(str(self.came))
+        self.order.add(item, key, priority, held=True)
+        self.expected.append(_Expected(item, key, (-priority, self.came), begun=True, out=True))
         self.came += 1
 
     @rule()
@@ -247,6 +438,30 @@ class OrderMachine(RuleBasedStateMachine):
         self.expected = [one for one in self.expected if one not in expected]
         for one in self.expected:
             one.item.unwanted = False
+
+    @rule(data=st.data())
+    def withdraw(self, data: st.DataObject) -> None:
+        going = [whole for whole in self.conversations() if data.draw(st.booleans())]
+        # Those behind them may be unwanted or not.
+        unwanted = {id(whole[0].item) for whole in going} | {
+            id(one.item) for whole in self.conversations() for one in whole[1:] if data.draw(st.booleans())
+        }
+        gone = self.order.withdraw(lambda items: id(items[0]) in unwanted)
+        places = {id(item): place for place, item in enumerate(gone)}
+        assert len(gone) == len(places) == sum(len(whole) for whole in going)
+        for whole in going:
+            expected = sorted(whole, key=lambda one: (not one.begun, one.rank[1]))
+            came = [places[id(one.item)] for one in expected]
+            assert came == list(range(came[0], came[0] + len(came)))
+            self.expected = [one for one in self.expected if one not in whole]
+
+    @invariant()
+    def shows_what_is_not_done(self) -> None:
+        assert sorted(id(item) for item in self.order) == sorted(id(one.item) for one in self.expected)
+        heads = [whole[0].item for whole in self.conversations()]
+        assert sorted(map(id, (items[0] for items in self.order.conversations()))) == sorted(map(id, heads))
+        for key in range(4):
+            assert self.order.holds(key) == any(one.key == key for one in self.expected)
 
     @invariant()
     def knows_what_comes_next(self) -> None:

@@ -67,19 +67,26 @@ class CredentialCache:
     _tenants: OrderedDict[str, _Tenant] = field(factory=OrderedDict, init=False)
     _tasks: Tasks = field(factory=Tasks, init=False)
 
-    def get(self, tenant_id: str) -> Deferred[Credentials]:
-        """Fails with `TenantNotFound`, `CredentialsSuspended` or `CredentialsUnavailable`."""
+    def at_hand(self, tenant_id: str) -> Credentials | None:
+        """Credentials that can be used without asking; None where `get` would have to ask, or to refuse."""
         now = self._now()
         tenant = self._tenant(tenant_id)
-        entry, refusal = tenant.entry, tenant.refusal
+        entry = tenant.entry
         if entry and entry.fresh(self._keeping, now):
-            return succeed(entry.credentials)
-        if refusal and now < refusal.until:
-            return fail(_anew(refusal.error))
+            return entry.credentials
         if tenant.away_until is not None and entry and entry.usable(self._keeping, now):
             if now >= tenant.away_until:
                 self._ask_once(tenant_id, tenant)
-            return succeed(entry.credentials)
+            return entry.credentials
+        return None
+
+    def get(self, tenant_id: str) -> Deferred[Credentials]:
+        """Fails with `TenantNotFound`, `CredentialsSuspended` or `CredentialsUnavailable`."""
+        if credentials := self.at_hand(tenant_id):
+            return succeed(credentials)
+        tenant = self._tenant(tenant_id)
+        if tenant.refusal and self._now() < tenant.refusal.until:
+            return fail(_anew(tenant.refusal.error))
         waiter: Deferred[Credentials] = Deferred(tenant.waiting.remove)
         tenant.waiting.append(waiter)
         self._ask_once(tenant_id, tenant)

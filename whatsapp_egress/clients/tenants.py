@@ -30,8 +30,9 @@ log = Logger()
 _json = msgspec.json.Decoder()
 _tenants_json = msgspec.json.Decoder(dict[str, Any])
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_HIGHEST_RATE = 1_000_000
-"""Messages a second: as good as no limit, and unlike what may be written there it fits into a float."""
+_HIGHEST_LIMIT = 1_000_000_000
+"""Messages a second or a day: as good as no limit, and unlike what may be written there it fits into a
+float."""
 
 _OK, _FORBIDDEN, _NOT_FOUND = 200, 403, 404
 
@@ -96,23 +97,33 @@ class TenantFile:
     _problem: str | None = field(default=None, init=False)
     _good_until: float = field(default=0.0, init=False)
 
+    def at_hand(self, tenant_id: str) -> Credentials | None:
+        """Credentials that can be used; None where `get` would refuse."""
+        try:
+            return self._read(tenant_id)
+        except (CredentialsUnavailable, TenantNotFound, CredentialsSuspended):
+            return None
+
     def get(self, tenant_id: str) -> Deferred[Credentials]:
         """Fails with `TenantNotFound`, `CredentialsSuspended` or `CredentialsUnavailable`."""
-        now = self._now()
-        self._look(now)
         try:
-            if self._problem is not None and now >= self._good_until:
-                raise CredentialsUnavailable("file", f"{self._path}: {self._problem}")
-            if tenant_id not in self._tenants:
-                raise TenantNotFound(tenant_id)
-            credentials = read_credentials(tenant_id, self._tenants[tenant_id], now)
+            return succeed(self._read(tenant_id))
         except CredentialsUnavailable as error:
             log.error("credential_fetch_failed", tenantId=tenant_id, reason=error.reason, detail=str(error))
             return fail(error)
         except (TenantNotFound, CredentialsSuspended) as error:
             return fail(error)
+
+    def _read(self, tenant_id: str) -> Credentials:
+        now = self._now()
+        self._look(now)
+        if self._problem is not None and now >= self._good_until:
+            raise CredentialsUnavailable("file", f"{self._path}: {self._problem}")
+        if tenant_id not in self._tenants:
+            raise TenantNotFound(tenant_id)
+        credentials = read_credentials(tenant_id, self._tenants[tenant_id], now)
         self._learned(credentials.token)
-        return succeed(credentials)
+        return credentials
 
     def drop(self, tenant_id: str, refused: Credentials) -> None:
         """There is nothing to drop: the file is what it is until somebody changes it."""
@@ -154,7 +165,13 @@ def read_credentials(tenant_id: str, document: object, now: float) -> Credential
     token = _token(inner.get("systemUserAccessToken")) if isinstance(inner, dict) else None
     if status != "active" or not isinstance(inner, dict) or token is None:
         raise CredentialsUnavailable("junk", "no active credentials with a token in the answer")
-    credentials = Credentials(token, _rate(inner.get("rateLimits")), _expiry(document.get("expiresAt")))
+    limits = inner.get("rateLimits")
+    credentials = Credentials(
+        token,
+        _limit(limits, "messagesPerSecond"),
+        _expiry(document.get("expiresAt")),
+        _whole(_limit(limits, "messagesPerDay")),
+    )
     if credentials.expired(now):
         raise CredentialsUnavailable("expired", "the credentials are active, but their expiresAt has passed")
     return credentials
@@ -167,11 +184,15 @@ def _token(value: object) -> str | None:
     return None
 
 
-def _rate(limits: object) -> float | None:
-    rate = limits.get("messagesPerSecond") if isinstance(limits, dict) else None
-    if isinstance(rate, (int, float)) and not isinstance(rate, bool) and rate > 0:
-        return float(min(rate, _HIGHEST_RATE))
+def _limit(limits: object, name: str) -> float | None:
+    limit = limits.get(name) if isinstance(limits, dict) else None
+    if isinstance(limit, (int, float)) and not isinstance(limit, bool) and limit > 0:
+        return float(min(limit, _HIGHEST_LIMIT))
     return None
+
+
+def _whole(limit: float | None) -> int | None:
+    return None if limit is None else max(1, int(limit))
 
 
 def _expiry(value: object) -> float | None:

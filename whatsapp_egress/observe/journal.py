@@ -10,6 +10,8 @@ from twisted.logger import Logger
 
 from whatsapp_egress.message import Identity
 from whatsapp_egress.pipeline.job import Job, Parcel
+from whatsapp_egress.policy.breaker import Breaker, State
+from whatsapp_egress.policy.pause import Pause
 from whatsapp_egress.policy.table import ErrorClass
 from whatsapp_egress.policy.verdict import Dead, Fault, Sent, Wait
 
@@ -65,6 +67,39 @@ class Journal:
 
     def recalled(self, parcel: Parcel) -> None:
         log.info("message_recalled", **_about(parcel))
+
+    def deferred(self, parcel: Parcel) -> None:
+        log.debug("message_deferred", **_about(parcel, parcel.attempts))
+
+    def breaker(self, tenant_id: str | None, breaker: Breaker) -> None:
+        fields: dict[str, Any] = {"scope": "road"} if tenant_id is None else {"tenantId": tenant_id}
+        if breaker.until is not None:
+            fields["delay"] = _ms(breaker.until - self._clock.seconds())
+        if breaker.state is State.CLOSED:
+            log.info("circuit_breaker_closed", **fields)
+        elif breaker.state is State.OPEN:
+            log.warn("circuit_breaker_opened", **fields)
+        else:
+            log.info("circuit_breaker_half_open", **fields)
+
+    def deferring(self, tenant_id: str) -> None:
+        log.info("deferral_began", tenantId=tenant_id)
+
+    def deferred_over(self, tenant_id: str) -> None:
+        log.info("deferral_ended", tenantId=tenant_id)
+
+    def paused(self, tenant_id: str, pause: Pause | None) -> None:
+        if pause is None:
+            log.info("tenant_resumed", tenantId=tenant_id)
+        else:
+            until = {} if pause.until is None else {"until": pause.until}
+            log.info("tenant_paused", tenantId=tenant_id, reason=pause.reason, actor=pause.actor, **until)
+
+    def backpressure(self, reason: str, *, on: bool) -> None:
+        if on:
+            log.warn("backpressure_on", reason=reason)
+        else:
+            log.info("backpressure_off", reason=reason)
 
 
 def _about(parcel: Parcel, before: int | None = None) -> dict[str, Any]:

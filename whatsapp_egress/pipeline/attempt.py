@@ -16,7 +16,6 @@ from whatsapp_egress.pipeline.observer import Observer
 from whatsapp_egress.policy.credentials import Credentials
 from whatsapp_egress.policy.table import ErrorTable
 from whatsapp_egress.policy.verdict import (
-    EXPIRED,
     Dead,
     Exchange,
     Fault,
@@ -38,6 +37,9 @@ CREDENTIALS_WAIT, LONGEST_CREDENTIALS_WAIT = 5.0, 30.0
 class CredentialSource(Protocol):
     """Where credentials come from; `clients.credentials` provides it."""
 
+    def at_hand(self, tenant_id: str) -> Credentials | None:
+        """Credentials that can be used without asking; None where `get` would have to ask, or to refuse."""
+
     def get(self, tenant_id: str) -> Deferred[Credentials]:
         """Fails with `TenantNotFound`, `CredentialsSuspended` or `CredentialsUnavailable`."""
 
@@ -54,23 +56,25 @@ class Graph(Protocol):
 
 @define
 class Attempt:
-    """Makes attempts. `learned` is told a tenant's messages per second as soon as they are known; `now` gives
-    seconds since the epoch."""
+    """Makes attempts. `now` gives seconds since the epoch."""
 
     _credentials: CredentialSource
     _graph: Graph
     _table: ErrorTable
     _patience: Patience
-    _learned: Callable[[str, float | None], None]
     _observer: Observer
     _clock: IReactorTime
     _now: Callable[[], float]
 
-    async def __call__(self, job: Job) -> Verdict:
-        """Try `job` once, and count it when the try was its own."""
+    def at_hand(self, tenant_id: str) -> Credentials | None:
+        """Credentials that can be used without asking anybody."""
+        return self._credentials.at_hand(tenant_id)
+
+    async def look_up(self, job: Job) -> Credentials | Dead | Wait:
+        """Ask for the credentials that `job` needs; or its verdict, where there are none."""
         tenant_id = job.message.tenant_id
         try:
-            credentials = await self._credentials.get(tenant_id)
+            return await self._credentials.get(tenant_id)
         except TenantNotFound:
             return Dead(Reason.TENANT_NOT_FOUND, "the Tenant Service does not know this tenant")
         except CredentialsSuspended as error:
@@ -82,9 +86,9 @@ class Attempt:
         except Exception as error:  # noqa: BLE001 - a fault of ours; nothing was sent
             log.failure("attempt_failed", tenantId=tenant_id, internalId=job.message.internal_id)
             return _without_credentials(f"a fault of the gateway's ({type(error).__name__})")
-        self._learned(tenant_id, credentials.messages_per_second)
-        if job.message.expired(self._now()):
-            return EXPIRED  # while it waited for its credentials
+
+    async def __call__(self, job: Job, credentials: Credentials) -> Verdict:
+        """Try `job` once, and count it when the try was its own."""
         verdict = await self._send(job, credentials)
         if isinstance(verdict, Wait):
             job.attempts -= 1
@@ -92,7 +96,7 @@ class Attempt:
             job.repeated = job.repeated or verdict.once
             if verdict.reauthorize:
                 job.reauthorized = True
-                self._credentials.drop(tenant_id, credentials)
+                self._credentials.drop(job.message.tenant_id, credentials)
         return verdict
 
     async def _send(self, job: Job, credentials: Credentials) -> Verdict:

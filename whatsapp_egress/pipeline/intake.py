@@ -8,6 +8,7 @@ from attrs import define
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from whatsapp_egress import deferred
 from whatsapp_egress.message import Identity, InvalidMessage, Message
 from whatsapp_egress.pipeline.job import Delivery, Job, Parcel
 from whatsapp_egress.pipeline.observer import Observer
@@ -31,7 +32,7 @@ class Intake:
 
     def receive(self, delivery: Delivery) -> None:
         """Take one delivery; from here on it is settled by `outcome` or stays with the broker."""
-        name, now = digest(delivery.body), self._clock.seconds()
+        name, now = digest(delivery.body, delivery.place), self._clock.seconds()
         # The flag alone says "perhaps seen"; what we remember says what became of it.
         known = self._recent.recall(name) if delivery.redelivered else None
         if isinstance(known, Parcel):
@@ -42,8 +43,13 @@ class Intake:
             self._recent.begin(parcel)
             self._observer.recalled(parcel)
             self._outcome.settle_again(parcel, known)
+        elif delivery.place is not None and self._recent.surplus(name) and known is None:
+            parcel = Parcel(delivery, name, Identity(delivery.place.tenant_id), now)
+            self._recent.begin(parcel)
+            self._observer.recalled(parcel)
+            self._outcome.moved(parcel)
         else:
-            self._admit(delivery, name, now, known)
+            self._admit(delivery, name, now, known or _written(delivery))
 
     def _admit(self, delivery: Delivery, name: bytes, now: float, history: History | None) -> None:
         try:
@@ -65,3 +71,8 @@ class Intake:
         self._recent.begin(parcel)
         self._observer.consumed(parcel)
         self._outcome.settle(parcel, Dead(Reason.INVALID_MESSAGE, detail))
+
+
+def _written(delivery: Delivery) -> History | None:
+    """What was tried before it was deferred."""
+    return None if delivery.place is None else deferred.history(delivery.headers)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
 
+from whatsapp_egress.deferred import Place
 from whatsapp_egress.message import Identity, Message
 from whatsapp_egress.policy.verdict import History
 
@@ -15,12 +17,24 @@ class Delivery(Protocol):
     """One delivery of the broker's, tied to the channel it came on."""
 
     @property
+    def place(self) -> Place | None:
+        """The deferred queue it came from, None for the queue that all tenants share."""
+
+    @property
+    def tag(self) -> int:
+        """Its number on its channel, ascending as they came."""
+
+    @property
     def body(self) -> bytes:
         """What was published."""
 
     @property
     def properties(self) -> Any:
         """How it was published; only the broker's client looks inside."""
+
+    @property
+    def headers(self) -> Mapping[str, Any]:
+        """The headers it was published with."""
 
     @property
     def redelivered(self) -> bool:
@@ -32,6 +46,39 @@ class Delivery(Protocol):
 
     def ack(self) -> bool:
         """Acknowledge, for `outcome` alone to call; False when the channel is gone and nothing was done."""
+
+    def give_back(self) -> None:
+        """Put it back where it was in its queue, for `outcome` alone to call."""
+
+
+class DeferredQueues(Protocol):
+    """What `deferral` needs of the broker; `clients.broker` provides it. Names of queues are its own affair.
+
+    `publish` and `write_lease` fail with `Unpublished`; the others with `QueueTrouble`, when there is no
+    connection or the broker refuses.
+    """
+
+    def declare(self, tenant_id: str) -> Deferred[None]:
+        """See to it that both of the tenant's queues are there."""
+
+    def publish(self, place: Place, delivery: Delivery, headers: dict[str, Any]) -> Deferred[None]:
+        """Publish a copy of the message with `headers` added; fires when confirmed."""
+
+    def depth(self, place: Place) -> Deferred[int]:
+        """How many messages wait in it; none where it isn't there."""
+
+    def consume(self, place: Place, prefetch: int) -> Deferred[None]:
+        """Have its messages delivered, at most `prefetch` unacknowledged; they come in as others do. Asked
+        again, with another `prefetch`, that holds from now on."""
+
+    def cancel(self, place: Place) -> Deferred[None]:
+        """Have no more delivered: when it fires all that come have come. Those can still be settled."""
+
+    def delete(self, place: Place) -> Deferred[bool]:
+        """Delete it if it is empty and nobody consumes from it; False where it must stay."""
+
+    def write_lease(self, body: bytes) -> Deferred[None]:
+        """Publish a lease; fires when confirmed."""
 
 
 class Broker(Protocol):
@@ -70,10 +117,20 @@ class Parcel:
         self._older = [older for older in (*self._older, self.delivery) if older.alive]
         self.delivery = delivery
 
+    @property
+    def place(self) -> Place | None:
+        """The deferred queue it came from, None for the queue that all tenants share."""
+        return self.delivery.place
+
     def ack(self) -> bool:
         """Acknowledge, for `outcome` alone to call; False when every channel is gone and nothing was done."""
         acked = [delivery.ack() for delivery in (*self._older, self.delivery)]
         return any(acked)
+
+    def give_back(self) -> None:
+        """Put it back where it was in its queue, for `outcome` alone to call."""
+        for delivery in (*self._older, self.delivery):
+            delivery.give_back()
 
 
 @define(eq=False)
@@ -87,6 +144,10 @@ class Job(Parcel):
     """Its one more attempt (`retry: once`) was granted."""
     pair_throttles: int = 0
     """Pair throttles in a row."""
+    held_back: bool = False
+    """It was in hand for too long to be begun, and a round was waited for that could put it aside."""
+    busy: bool = False
+    """An attempt of it is under way, or its credentials are being looked up."""
 
     @classmethod
     def of(

@@ -6,6 +6,8 @@ from typing import Protocol
 
 from whatsapp_egress.message import Identity
 from whatsapp_egress.pipeline.job import Job, Parcel
+from whatsapp_egress.policy.breaker import Breaker
+from whatsapp_egress.policy.pause import Pause
 from whatsapp_egress.policy.verdict import Dead, Fault, Sent, Wait
 
 
@@ -38,3 +40,21 @@ class Observer(Protocol):
 
     def recalled(self, parcel: Parcel) -> None:
         """A redelivery was recognised: its message is in hand already, or ended."""
+
+    def deferred(self, parcel: Parcel) -> None:
+        """Its message is safe in its tenant's deferred queue, and comes again from there."""
+
+    def breaker(self, tenant_id: str | None, breaker: Breaker) -> None:
+        """A breaker changed: the tenant's, or with None the one of the road that all share."""
+
+    def deferring(self, tenant_id: str) -> None:
+        """The tenant's new messages go to its deferred queue from now on."""
+
+    def deferred_over(self, tenant_id: str) -> None:
+        """The tenant's deferred queues are empty, and its messages are sent directly again."""
+
+    def paused(self, tenant_id: str, pause: Pause | None) -> None:
+        """An operator paused the tenant, or with None let it go on."""
+
+    def backpressure(self, reason: str, *, on: bool) -> None:
+        """A reason to take no messages has come, or is gone."""

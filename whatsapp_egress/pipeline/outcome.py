@@ -13,10 +13,11 @@ from twisted.internet.task import deferLater
 from whatsapp_egress import message
 from whatsapp_egress.errors import Unpublished
 from whatsapp_egress.message import Identity
-from whatsapp_egress.pipeline.job import Broker, Parcel
+from whatsapp_egress.pipeline.job import Broker, Job, Parcel
 from whatsapp_egress.pipeline.observer import Observer
 from whatsapp_egress.pipeline.recent import Ending, Recent
-from whatsapp_egress.policy.verdict import Dead, Sent
+from whatsapp_egress.policy.verdict import Dead, Moved, Sent
+from whatsapp_egress.policy.verdict import Outcome as Fate
 from whatsapp_egress.tasks import Tasks
 
 PUBLISH_AGAIN = 1.0
@@ -59,6 +60,20 @@ class Outcome:
         """Bring a redelivered `parcel` to the end that was decided before."""
         self._settling.own(self._settle(parcel, ending.verdict, published=ending.published))
 
+    def moved(self, parcel: Parcel) -> None:
+        """The message of `parcel` is safe in a deferred queue: acknowledge it here."""
+        acked = parcel.ack()
+        if acked:
+            self._observer.deferred(parcel)
+        else:
+            self._observer.unsettled(parcel)
+        self._recent.end(parcel, Ending(parcel.identity, parcel.attempts, Moved(), True, acked))
+
+    def give_back(self, job: Job) -> None:
+        """Put `job` back into its deferred queue, at its old place; what was tried is remembered."""
+        self._recent.forget(job, job.history)
+        job.give_back()
+
     def settled(self) -> Deferred[None]:
         """Fires when nothing is being settled."""
         return self._settling.done()
@@ -75,10 +90,10 @@ class Outcome:
         """Wait for events no longer; those that are not confirmed are lost."""
         self._announcing.cancel()
 
-    async def _settle(self, parcel: Parcel, verdict: Sent | Dead, *, published: bool) -> None:
+    async def _settle(self, parcel: Parcel, verdict: Fate, *, published: bool) -> None:
         acked = False
         try:
-            if not published:
+            if not published and not isinstance(verdict, Moved):
                 if isinstance(verdict, Dead):
                     await self._dead_letter(parcel, verdict)
                 published = True

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from hashlib import blake2b
 from typing import Generic, TypeVar
 
 from attrs import define, field, frozen
 from twisted.internet.interfaces import IReactorTime
 
+from whatsapp_egress.deferred import Place
 from whatsapp_egress.message import Identity
 from whatsapp_egress.pipeline.job import Parcel
-from whatsapp_egress.policy.verdict import Dead, History, Sent
+from whatsapp_egress.policy.verdict import Dead, History, Outcome
 
 T = TypeVar("T")
 
@@ -19,13 +20,19 @@ KEEP_SECONDS = 300.0
 """How long before a lost connection an ack may have been written that the broker never read; and how long
 it may take, once consuming begins anew, until it has delivered again what it must. Mostly seconds."""
 
+KEEP_DOUBTS = 86_400.0
+"""How long a deferred message may wait until its copies come, in seconds: as long as the queue in keeps
+one."""
+
 KEEP_MOST = 100_000
 """Bound of each memory: about 80 MB when full (measured: 0.8 KB for one)."""
 
 
-def digest(body: bytes) -> bytes:
-    """The name of a message among the recent ones: of its whole body, so that only a true copy matches."""
-    return blake2b(body, digest_size=16).digest()
+def digest(body: bytes, place: Place | None = None) -> bytes:
+    """The name of a message among the recent ones: of its whole body, so that only a true copy matches, and
+    of the queue it is in, for the copy that was deferred has a life of its own."""
+    queue = b"" if place is None else b"first" if place.first else b"back"
+    return blake2b(body, digest_size=16, person=queue).digest()
 
 
 @frozen
@@ -37,7 +44,7 @@ class Ending:
 
     identity: Identity
     attempts: int
-    verdict: Sent | Dead
+    verdict: Outcome
     published: bool
     acked: bool
 
@@ -47,6 +54,7 @@ class _Kept(Generic[T]):
     """What is remembered by a message's digest, at most `KEEP_MOST` of it, the oldest forgotten first."""
 
     _clock: IReactorTime
+    _seconds: float = KEEP_SECONDS
     _by_digest: OrderedDict[bytes, tuple[float, T]] = field(factory=OrderedDict, init=False)
 
     def put(self, name: bytes, value: T) -> None:
@@ -63,8 +71,8 @@ class _Kept(Generic[T]):
         self._by_digest.pop(name, None)
 
     def drop_old(self) -> None:
-        """Forget what is older than `KEEP_SECONDS`."""
-        oldest = self._clock.seconds() - KEEP_SECONDS
+        """Forget what is too old."""
+        oldest = self._clock.seconds() - self._seconds
         while self._by_digest and next(iter(self._by_digest.values()))[0] <= oldest:
             self._by_digest.popitem(last=False)
 
@@ -90,6 +98,11 @@ class Recent:
         self._in_hand: dict[bytes, list[Parcel]] = {}
         self._acked: _Kept[Ending] = _Kept(clock)
         self._due: _Kept[list[Due]] = _Kept(clock)
+        # Of what perhaps has several copies in a deferred queue: how many that come are not one too many.
+        self._doubtful: _Kept[int] = _Kept(clock, KEEP_DOUBTS)
+        self._from: Counter[Place] = Counter()
+        self.bytes = 0
+        """Of the bodies in hand."""
         self._consuming_since: float | None = None
 
     def __len__(self) -> int:
@@ -99,17 +112,29 @@ class Recent:
     def begin(self, parcel: Parcel) -> None:
         """`parcel` is in hand from now on."""
         self._in_hand.setdefault(parcel.digest, []).append(parcel)
+        self.bytes += len(parcel.delivery.body)
+        if parcel.place is not None:
+            self._from[parcel.place] += 1
         if self._consuming_since is None:
             self._consuming_since = self._clock.seconds()
+
+    def held(self, place: Place) -> int:
+        """How many of those in hand came from there, and are not acknowledged."""
+        return self._from[place]
 
     def forget(self, parcel: Parcel, history: History) -> None:
         """`parcel` was left with the broker without an outcome; what was tried is remembered."""
         self._put_down(parcel)
         self._expect(parcel.digest, history)
+        self.one_more(parcel.digest)
 
     def end(self, parcel: Parcel, ending: Ending) -> None:
         """`parcel` is not in hand any more, for this is how it ended."""
         self._put_down(parcel)
+        if isinstance(ending.verdict, Dead):
+            # It may be published again, body and all, be it through another worker; that one must not be
+            # dropped, and that a second copy is dead-lettered too does no harm.
+            self._doubtful.drop(parcel.digest)
         if ending.acked:
             self._acked.put(parcel.digest, ending)
             self._acked.drop_old()
@@ -142,6 +167,33 @@ class Recent:
         # The first delivery is alive as far as we know: the broker knows better.
         return alike[0] if alike else None
 
+    def doubt(self, name: bytes) -> bool:
+        """A message is about to be deferred, and perhaps was already: several copies of that name may come.
+
+        True when one has come in the last minutes, and there need not be another. One that came before that
+        was of a message that has been published anew.
+        """
+        self._drop_overdue()
+        self._acked.drop_old()
+        if name in self._in_hand or self._acked.get(name) or self._due.get(name):
+            return True
+        self._doubtful.drop_old()
+        self._doubtful.put(name, self._doubtful.get(name) or 1)
+        return False
+
+    def one_more(self, name: bytes) -> None:
+        """One of that name goes into its deferred queue, or back into it, that must come from there again."""
+        awaited = self._doubtful.get(name)
+        if awaited is not None:
+            self._doubtful.put(name, awaited + 1)
+
+    def surplus(self, name: bytes) -> bool:
+        """Whether what comes is one more copy of a message of which there may be several."""
+        awaited = self._doubtful.get(name)
+        if awaited:
+            self._doubtful.put(name, awaited - 1)
+        return awaited == 0
+
     def _expect(self, name: bytes, due: Due) -> None:
         self._drop_overdue()
         self._due.put(name, [*(self._due.get(name) or ()), due])
@@ -155,5 +207,10 @@ class Recent:
     def _put_down(self, parcel: Parcel) -> None:
         alike = self._in_hand[parcel.digest]
         alike.remove(parcel)
+        self.bytes -= len(parcel.delivery.body)
+        if (place := parcel.place) is not None:
+            self._from[place] -= 1
+            if not self._from[place]:
+                del self._from[place]
         if not alike:
             del self._in_hand[parcel.digest]

@@ -10,6 +10,10 @@ LONGEST_RETRY = 60.0
 """Cap of the wait between attempts and between connections (contract)."""
 
 LONGEST_THROTTLE = 600.0
+
+SHORTEST_ROAD = 5.0
+"""Seconds after which a broken road is tried again; a message is enough to find out."""
+
 SHORTEST_PAIR, LONGEST_PAIR = 6.0, 900.0
 """Meta: pair rate limit, one message per 6 s; 4^n s to 15 min (contract)."""
 
@@ -29,6 +33,11 @@ def throttle(n: int, first: float, longest: float = LONGEST_THROTTLE) -> float:
 def pair(n: int) -> float:
     """After the `n`+1st pair throttle in a row: 4^n, at least 6 s and at most 15 min."""
     return min(max(4.0 ** min(n, _MAX_EXPONENT), SHORTEST_PAIR), LONGEST_PAIR)
+
+
+def road(n: int, longest: float) -> float:
+    """After the road was found broken `n`+1 times in a row: doubled from 5 s up to `longest`."""
+    return min(SHORTEST_ROAD * 2.0 ** min(n, _MAX_EXPONENT), longest)
 
 
 class Reconnecting:

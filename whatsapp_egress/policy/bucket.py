@@ -53,16 +53,26 @@ class Bucket:
         return self._tokens
 
     @property
+    def next_in(self) -> float:
+        """Seconds until there is a token; the tick that brings it comes an interval later at the most."""
+        since = max(0.0, self._clock.seconds() - self._filled_at)
+        return max(0.0, (1.0 - self._tokens) / self._rate - since)
+
+    @property
     def full(self) -> bool:
         """Whether it is full, and so costs nothing."""
         return self._tokens >= self.capacity
 
     def change_rate(self, rate: float) -> None:
-        """Give `rate` tokens a second from now on; what was taken and not refilled yet stays taken."""
+        """Give `rate` tokens a second from now on.
+
+        It will be full as many seconds from now as it would have been, or when an empty one is. Were it the
+        tokens that are kept, or those that are missing, each change up and down would give some for nothing.
+        """
         self._fill()
-        taken = self.capacity - self._tokens
+        missing = (self.capacity - self._tokens) * (rate / self._rate)
         self._rate = rate
-        self._tokens = max(0.0, self.capacity - taken)
+        self._tokens = max(0.0, self.capacity - missing)
         if self.full:
             self.stop()
 

@@ -9,13 +9,14 @@ from attrs import field, frozen
 class Credentials:
     """What it takes to send for a tenant.
 
-    `messages_per_second` is the tenant's limit per phone number, None where the Tenant Service names none;
-    `expires_at` is in seconds since the epoch.
+    `messages_per_second` is the tenant's limit per phone number, `messages_per_day` the one of all its
+    numbers together, None where the Tenant Service names none; `expires_at` is in seconds since the epoch.
     """
 
     token: str = field(repr=False)
     messages_per_second: float | None = None
     expires_at: float | None = None
+    messages_per_day: int | None = None
 
     def expired(self, now: float) -> bool:
         """Whether `expiresAt` has passed."""

@@ -27,6 +27,11 @@ class _Conversation(Generic[T]):
     head: tuple[Rank, T] | None = None
     ready: Rank | None = None
 
+    def items(self) -> list[T]:
+        """All of them, the next one first."""
+        waiting = [item for _, item in self.waiting]
+        return [self.head[1], *waiting] if self.head else waiting
+
 
 class Order(Generic[T]):
     """The messages of one sender that are not done.
@@ -50,8 +55,11 @@ class Order(Generic[T]):
         """How many were added and are not done."""
         return self._size
 
-    def add(self, item: T, key: Hashable | None, priority: int) -> None:
-        """Put `item` in line; a higher `priority` goes first."""
+    def add(self, item: T, key: Hashable | None, priority: int, *, held: bool = False) -> None:
+        """Put `item` in line; a higher `priority` goes first.
+
+        One that is `held` counts as taken until it is released. It must be the first of its conversation.
+        """
         key = object() if key is None else key
         conversation = self._conversations.get(key)
         if conversation is None:
@@ -59,7 +67,25 @@ class Order(Generic[T]):
         heappush(conversation.waiting, ((-priority, next(self._came)), item))
         self._size += 1
         if conversation.head is None:
-            self._stand_in_line(conversation)
+            if held:
+                conversation.head = heappop(conversation.waiting)
+                self._out[id(item)] = conversation
+            else:
+                self._stand_in_line(conversation)
+
+    def __iter__(self) -> Iterator[T]:
+        """All of them."""
+        for conversation in self._conversations.values():
+            yield from conversation.items()
+
+    def conversations(self) -> Iterator[list[T]]:
+        """The items of each conversation, the next one first, taken or not."""
+        for conversation in self._conversations.values():
+            yield conversation.items()
+
+    def holds(self, key: Hashable) -> bool:
+        """Whether it has messages of the conversation `key`."""
+        return key in self._conversations
 
     def peek(self) -> Rank | None:
         """The rank of what `next` would give; None when nothing is ready."""
@@ -102,6 +128,24 @@ class Order(Generic[T]):
             heapify(conversation.waiting)
             if conversation.head is None:
                 self._go_on(conversation)
+        self._size -= len(gone)
+        return gone
+
+    def withdraw(self, unwanted: Callable[[list[T]], bool]) -> list[T]:
+        """Take out the whole conversations that are `unwanted`, and return their items.
+
+        Within each conversation what was begun comes first, and the rest as it came.
+        """
+        gone: list[T] = []
+        for key, conversation in list(self._conversations.items()):
+            items = conversation.items()
+            if unwanted(items):
+                self._out.pop(id(items[0]), None)
+                conversation.ready = None
+                del self._conversations[key]
+                head = [conversation.head] if conversation.head else []
+                came = sorted(conversation.waiting, key=lambda entry: entry[0][1])
+                gone += [item for _, item in (*head, *came)]
         self._size -= len(gone)
         return gone
 

@@ -104,6 +104,8 @@ class Fault:
     subcode: int | None = None
     fbtrace_id: str | None = None
     http_status: int | None = None
+    app_wide: bool = False
+    """The table says that it concerns the whole app, and with it other tenants."""
 
 
 NO_FAULT = Fault("")
@@ -154,7 +156,14 @@ class Dead:
     fault: Fault | None = None
 
 
+@frozen
+class Moved:
+    """The message is safe in its tenant's deferred queue, and comes again from there."""
+
+
 Verdict = Sent | Retry | Wait | Dead
+Outcome = Sent | Dead | Moved
+"""How a delivery can end."""
 
 EXPIRED = Dead(Reason.EXPIRED, "expiresAt has passed")
 """A message whose time is over is not sent (contract)."""
@@ -259,6 +268,7 @@ def _fault(exchange: Exchange, rule: Rule) -> Fault:
         subcode=error.subcode,
         fbtrace_id=_one_line(error.fbtrace_id or "", _LONGEST_TRACE) or None,
         http_status=exchange.status,
+        app_wide=rule.scope == "app",
     )
 
 

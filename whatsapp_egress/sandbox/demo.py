@@ -109,7 +109,8 @@ class Demo:
         self.queues.look(LOOK_INTERVAL)
         arrivals = list(self.sandbox.arrivals())
         self.ledger.accepted(accepted_messages(iter(arrivals)))
-        self.ledger.queued = {internal_id_of(body) for body in self.queues.queued()}
+        tenants = [fate.tenant for fate in self.ledger.fates]
+        self.ledger.queued = {internal_id_of(body) for body in self.queues.queued(tenants)}
         (self.folder / "record.json").write_text(json.dumps(arrivals, indent=1))
         dead = {each: reasons[0] for each, reasons in sorted(self.ledger.dead.items())}
         (self.folder / "dead-letters.json").write_text(json.dumps(dead, indent=1))

@@ -8,7 +8,7 @@ import ssl
 import sys
 import time
 from base64 import b64decode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 import pika
 from attrs import define, field
 
+from whatsapp_egress.clients.broker.topology import deferred_queue
+from whatsapp_egress.deferred import Place
 from whatsapp_egress.sandbox.children import Child
 from whatsapp_egress.sandbox.fates import Fate, Json
 from whatsapp_egress.setting import settings_of
@@ -257,16 +259,23 @@ class Queues:
         """Take in what arrives during *seconds*."""
         self._connection.process_data_events(time_limit=seconds)
 
-    def queued(self) -> list[bytes]:
-        """Return what is in the queue; it stays there."""
+    def queued(self, tenants: Iterable[str]) -> list[bytes]:
+        """Return what is in the queue, and in the deferred queues of `tenants`; it stays there."""
+        deferred = [deferred_queue(Place(tenant, first)) for tenant in tenants for first in (True, False)]
+        return [body for name in (self._settings.rabbitmq_queue, *deferred) for body in self._read(name)]
+
+    def _read(self, queue: str) -> list[bytes]:
         channel = self._connection.channel()
         bodies: list[bytes] = []
-        while True:
-            method, _, body = channel.basic_get(self._settings.rabbitmq_queue)
-            if method is None:
-                channel.close()
-                return bodies
-            bodies.append(body)
+        try:
+            while True:
+                method, _, body = channel.basic_get(queue)
+                if method is None:
+                    channel.close()
+                    return bodies
+                bodies.append(body)
+        except pika.exceptions.ChannelClosedByBroker:
+            return []  # there is none
 
     def close(self) -> None:
         """Disconnect."""

@@ -1,21 +1,23 @@
-"""The consuming side: deliveries in, acks out, on a connection of its own."""
+"""The consuming side: deliveries of the queue that all tenants share, on a channel of their own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from attrs import define
 from pika.adapters.twisted_connection import TwistedChannel
 from pika.exceptions import ConsumerCancelled
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
+from whatsapp_egress.clients.broker.declaring import QueueState, look_at
+from whatsapp_egress.clients.broker.delivery import RabbitDelivery, hand_over, require_open, shielded
 from whatsapp_egress.clients.broker.errors import AMQP_TROUBLE, TopologyMissing, channel_trouble
-from whatsapp_egress.clients.broker.link import Connection, Link
-from whatsapp_egress.clients.broker.topology import Topology
+from whatsapp_egress.clients.broker.link import Connection
+from whatsapp_egress.clients.broker.topology import LANES_QUEUE, Topology
 from whatsapp_egress.tasks import Tasks
 
 log = Logger()
@@ -31,98 +33,88 @@ CANCEL_SECONDS = 3.0
 """How long the end of consuming waits for the broker's word."""
 
 
-@define(eq=False)
-class RabbitDelivery:
-    """A delivery, tied to the channel it came on: the only one its tag means anything to."""
-
-    channel: TwistedChannel
-    tag: int
-    properties: Any
-    body: bytes
-    redelivered: bool
-
-    @property
-    def alive(self) -> bool:
-        """Whether it can still be settled."""
-        return bool(self.channel.is_open)
-
-    def ack(self) -> bool:
-        """Acknowledge; False when its channel is gone."""
-        if not self.alive:
-            return False
-        try:
-            self.channel.basic_ack(self.tag)
-        except AMQP_TROUBLE:
-            return False  # the channel went away between the look and the ack
-        return True
-
-
 class Consumer:
-    """Consumes whenever there is a connection. `receive` gets each delivery; `lost` is called when
-    deliveries that were handed out can't be settled any more."""
+    """Consumes from the incoming queue whenever there is a connection and it is not held.
+
+    `receive` gets each delivery; `lost` is called when the channel is gone while the connection is there, and
+    what was handed out can't be settled any more. `looked` is told how many workers consume, ourselves
+    and those that hold among them, and how many messages the queue has.
+    """
 
     def __init__(
         self,
-        link: Link,
         topology: Topology,
         prefetch: int,
         clock: IReactorTime,
         receive: Callable[[RabbitDelivery], None],
         lost: Callable[[], None],
+        looked: Callable[[int, int], None],
     ) -> None:
-        self._link = link
         self._topology = topology
         self._prefetch = prefetch
         self._clock = clock
         self._receive = receive
         self._lost = lost
+        self._looked = looked
         self._tasks = Tasks()
         self._stopping = False
+        self._held = False
+        self._ready = False
+        self._asking = False
         self._connection: Connection | None = None
         self._subscription: tuple[TwistedChannel, str] | None = None
-        self._asking = False
+        self._resting: Deferred[None] | None = None
         self._watch = LoopingCall(self._look)
         self._watch.clock = clock
-        link.serve = self._serve
-        link.on_down = self._down
 
     @property
     def consuming(self) -> bool:
-        """Whether messages are coming in now."""
-        return self._subscription is not None
+        """Whether messages are coming in now, or would if it were not held."""
+        return self._ready
 
     def start(self) -> None:
-        """Connect, and connect again for ever."""
-        self._link.start()
+        """Look at the queue now and then."""
         self._tasks.own(self._keep_looking())
 
-    async def cancel(self) -> None:
-        """Take no more deliveries; those taken can still be acked."""
-        self._stopping = True
-        if self._subscription is not None:
-            channel, tag = self._subscription
-            self._subscription = None
-            cancelled: Deferred[Any] = Deferred()
-            try:
-                # pika's own Deferred is not cancelled when that takes too long: it would be fired once more.
-                channel.basic_cancel(tag).chainDeferred(cancelled)
-                await cancelled.addTimeout(CANCEL_SECONDS, self._clock)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the connection is closed next
-                log.warn("rabbitmq_cancel_failed", detail=channel_trouble(error))
+    def hold(self) -> None:
+        """Have no more delivered until `release`; those taken can still be settled.
 
-    async def stop(self) -> None:
-        """Close the connection: what is not acked goes back to the broker."""
+        What arrives after that is given back by pika itself: it rejects the deliveries of a consumer that it
+        was told to cancel, and the broker puts them back where they were.
+        """
+        self._held = True
+        self._unsubscribe()
+
+    def release(self) -> None:
+        """Consume again."""
+        self._held = False
+        self._wake()
+
+    async def cancel(self) -> None:
+        """Take no more deliveries; those taken can still be settled."""
+        self._stopping, self._ready = True, False
+        self._wake()
+        try:
+            await shielded(self._unsubscribe()).addTimeout(CANCEL_SECONDS, self._clock)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the connection is closed next
+            log.warn("rabbitmq_cancel_failed", detail=channel_trouble(error))
+
+    def stop(self) -> None:
+        """Look no more; the connection is about to be closed."""
         self._stopping = True
         if self._watch.running:
             self._watch.stop()
-        await self._link.stop()
+
+    def down(self) -> None:
+        """The connection was lost."""
+        self._connection = self._subscription = None
+        self._ready = False
+
+    def close(self) -> None:
+        """The connection was closed for good."""
         self._tasks.cancel()
 
-    def _down(self) -> None:
-        self._connection = self._subscription = None
-        self._lost()
-
-    async def _serve(self, connection: Connection) -> None:
+    async def serve(self, connection: Connection) -> None:
         """Consume on `connection` for as long as it is open."""
         self._connection = connection
         channel: TwistedChannel | None = None
@@ -131,64 +123,121 @@ class Consumer:
             try:
                 await self._topology.ensure(connection)
                 if channel is None or not channel.is_open:
-                    channel = await connection.channel()
-                    await channel.basic_qos(prefetch_count=self._prefetch)
+                    channel = await self._open(connection)
                 await self._consume(channel)
             except ConsumerCancelled:
                 # The queue was deleted, or its node went: the channel stays, and so do its deliveries.
-                self._subscription = None
+                self._ready, self._subscription = False, None
                 if not self._stopping:
                     log.warn("rabbitmq_consumer_cancelled", queue=self._topology.queue)
                 continue
             except (*AMQP_TROUBLE, TopologyMissing) as error:
-                self._subscription = None
+                self._ready, self._subscription = False, None
                 if not self._stopping:
                     log.error("rabbitmq_not_consuming", detail=channel_trouble(error))
             self._asking = False
-            if channel is not None and not channel.is_open:
+            if channel is not None and not channel.is_open and connection.is_open:
                 self._lost()
             if connection.is_open and not self._stopping:
                 await deferLater(self._clock, AGAIN_SECONDS)
 
+    async def _open(self, connection: Connection) -> TwistedChannel:
+        channel = await connection.channel()
+        await channel.basic_qos(prefetch_count=self._prefetch)
+        channel.on_closed.addCallback(self._channel_closed)
+        return channel
+
+    def _channel_closed(self, reason: object) -> object:
+        self._wake()  # nobody who rests has a call under way that would fail
+        return reason
+
     async def _consume(self, channel: TwistedChannel) -> None:
+        """Consume, and rest while held, until the broker has it otherwise, which is raised."""
+        while not self._stopping:
+            if self._held:
+                await self._rest(channel)
+                continue
+            try:
+                await self._take(channel)
+            except ConsumerCancelled:
+                if self._subscription is not None:
+                    raise  # not our doing
+
+    async def _take(self, channel: TwistedChannel) -> None:
+        require_open(channel)
         queue, tag = await channel.basic_consume(self._topology.queue)
-        if self._stopping:
-            return
         self._subscription = (channel, tag)
         self._asking = False
-        log.info("rabbitmq_consuming", queue=self._topology.queue, prefetch=self._prefetch)
-        while True:
-            got: Deferred[Any] = queue.get()
-            _, method, properties, body = await got
-            if self._stopping:
-                return
-            self._hand_over(
-                RabbitDelivery(channel, method.delivery_tag, properties, body, method.redelivered)
-            )
+        if self._held or self._stopping:
+            self._unsubscribe()
+        else:
+            self._ready = True
+            log.info("rabbitmq_consuming", queue=self._topology.queue, prefetch=self._prefetch)
+            self._tasks.own(self._first_look())
+        await hand_over(channel, queue, self._receive)
 
-    def _hand_over(self, delivery: RabbitDelivery) -> None:
-        try:
-            self._receive(delivery)
-        except Exception:  # noqa: BLE001 - a fault of ours, and the other messages are to go on
-            log.failure("delivery_failed", tag=delivery.tag, bytes=len(delivery.body))
+    async def _rest(self, channel: TwistedChannel) -> None:
+        """Wait to be released. Raises why the channel was closed, if that comes first."""
+        self._asking, self._ready = False, True
+        if channel.is_open:
+            self._resting = Deferred()
+            await self._resting
+        if not channel.is_open:
+            raise await shielded(channel.on_closed)
+
+    def _wake(self) -> None:
+        resting, self._resting = self._resting, None
+        if resting is not None and not resting.called:
+            resting.callback(None)
+
+    def _unsubscribe(self) -> Deferred[Any]:
+        """Have the broker send no more, and fire when it has said so. `_take` learns of it as of any
+        cancel."""
+        subscription, self._subscription = self._subscription, None
+        said: Deferred[Any] = Deferred()
+        if subscription is None or not subscription[0].is_open:
+            said.callback(None)
+            return said
+        channel, tag = subscription
+        channel.basic_cancel(tag).addErrback(_tell_not_cancelled).chainDeferred(said)
+        return said
 
     async def _keep_looking(self) -> None:
         await self._watch.start(LOOK_SECONDS, now=False)
 
+    async def _first_look(self) -> None:
+        await self._tell_of_queue()
+
     async def _look(self) -> None:
         """Begin anew when the broker has forgotten our consumer without a word; say so when it is slow."""
-        connection, subscription = self._connection, self._subscription
-        if connection is None or subscription is None:
-            if connection is not None and self._asking:
-                log.warn("rabbitmq_not_consuming", detail="the broker has not answered yet")
+        if self._connection is not None and self._asking:
+            log.warn("rabbitmq_not_consuming", detail="the broker has not answered yet")
+        subscription = self._subscription
+        state = await self._tell_of_queue()
+        if state is None or state.consumers > 0 or subscription is None:
             return
+        if self._subscription is subscription and subscription[0].is_open:
+            log.warn("rabbitmq_consumer_forgotten", queue=self._topology.queue)
+            subscription[0].close()
+
+    async def _tell_of_queue(self) -> QueueState | None:
+        """Tell `looked` how the queue stands; None where that is not known."""
+        connection = self._connection
+        if connection is None or not self._ready:
+            return None
         try:
-            consumers = await self._topology.consumers(connection)
+            state = await self._topology.look(connection) or QueueState(0, 0)
+            # Workers that hold consume leases all the same, and go on sending.
+            leases = await look_at(connection, LANES_QUEUE) or QueueState(0, 0)
+            ourselves = 0 if self._subscription is not None else 1
+            self._looked(max(1, state.consumers + ourselves, leases.consumers), state.messages)
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the next look may do better
             log.warn("rabbitmq_look_failed", detail=channel_trouble(error))
-            return
-        if consumers == 0 and self._subscription is subscription and subscription[0].is_open:
-            log.warn("rabbitmq_consumer_forgotten", queue=self._topology.queue)
-            subscription[0].close()
+            return None
+        return state
+
+
+def _tell_not_cancelled(failure: Failure) -> None:
+    log.warn("rabbitmq_cancel_failed", detail=channel_trouble(failure.value))

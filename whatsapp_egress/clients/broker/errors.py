@@ -17,7 +17,7 @@ from twisted.internet.error import ConnectionClosed
 AMQP_TROUBLE = (AMQPError, ConnectionClosed)
 """What pika's Deferreds fail with: its own errors, and the transport's when that was lost."""
 
-ACCESS_REFUSED, NOT_FOUND, NOT_ALLOWED = 403, 404, 530
+ACCESS_REFUSED, NOT_FOUND, PRECONDITION_FAILED, NOT_ALLOWED = 403, 404, 406, 530
 
 
 class BrokerUnreachable(Exception):

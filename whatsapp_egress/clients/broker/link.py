@@ -232,6 +232,11 @@ class Link:
             clock=reactor,
         )
 
+    @property
+    def connection(self) -> Connection | None:
+        """The connection that is open now."""
+        return self._connection
+
     def start(self) -> None:
         """Connect, and connect again for ever."""
         self._service.startService()

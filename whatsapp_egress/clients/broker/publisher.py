@@ -1,10 +1,11 @@
-"""The publishing side: dead letters and events, each confirmed by the broker, on a connection of its own.
+"""The publishing side: whatever goes out is confirmed by the broker, on a connection of its own.
 
 While an alarm blocks publishing, RabbitMQ reads nothing from a connection that has published, not even acks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from attrs import define, field
@@ -17,9 +18,9 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from whatsapp_egress.clients.broker.delivery import shielded
 from whatsapp_egress.clients.broker.errors import AMQP_TROUBLE, TopologyMissing, channel_trouble
 from whatsapp_egress.clients.broker.link import Connection, Link
-from whatsapp_egress.clients.broker.topology import Topology
 from whatsapp_egress.errors import Unpublished
 from whatsapp_egress.tasks import Tasks
 
@@ -33,6 +34,11 @@ MOST_UNCONFIRMED = 5_000
 
 AGAIN_SECONDS = 5.0
 """Before opening a channel again after the broker closed it."""
+
+_NOT_CONNECTED = "no connection to publish on"
+
+SeeTo = Callable[[Connection], Coroutine[Deferred[Any], Any, None]]
+"""Looks whether all is there, and declares what is not."""
 
 
 @define(eq=False)
@@ -48,13 +54,17 @@ class _Publish:
 class Outlet:
     """A channel with confirms to publish to one exchange, kept open on the publishing connection.
 
-    With `mandatory` a message that no queue takes is not published.
+    With `mandatory` a message that no queue takes is not published. `ensure` sees to what must be there
+    before the channel is opened, `mend` does so after a message came back.
     """
 
     exchange: str
     mandatory: bool
-    _topology: Topology
+    _ensure: SeeTo
+    _mend: SeeTo
     _clock: IReactorTime
+    _trouble: str = field(default=_NOT_CONNECTED, init=False)
+    """Why nothing can be published while there is no channel."""
     _connection: Connection | None = field(default=None, init=False)
     _channel: TwistedChannel | None = field(default=None, init=False)
     _unconfirmed: dict[int, _Publish] = field(factory=dict, init=False)
@@ -65,13 +75,17 @@ class Outlet:
         """Bytes that one frame may have."""
         return _SMALL_FRAME if self._connection is None else self._connection.frame_max
 
+    @property
+    def _name(self) -> str:
+        return self.exchange or "(default)"
+
     def publish(self, routing_key: str, body: bytes, properties: BasicProperties) -> Deferred[None]:
         """Fires when the broker has confirmed it, fails with `Unpublished`.
 
         Who cancels it waits no more, and knows no more whether it was published.
         """
         if self._channel is None:
-            return fail(Unpublished("no connection to publish on"))
+            return fail(Unpublished(self._trouble))
         if len(self._unconfirmed) >= MOST_UNCONFIRMED:
             return fail(Unpublished("too many are not confirmed yet"))
         publish = _Publish(routing_key, body)
@@ -83,33 +97,32 @@ class Outlet:
         except Exception:  # noqa: BLE001 - also what can't be encoded, which pika finds out now
             confirmed = fail()
         confirmed.addBoth(self._settled, publish)
-        # pika's own Deferred is never cancelled: what was written can't be taken back.
-        done: Deferred[None] = Deferred()
-        confirmed.chainDeferred(done)
-        return done
+        return shielded(confirmed)  # what was written can't be taken back
 
     async def serve(self, connection: Connection) -> None:
         """Keep the channel open on `connection` for as long as that is open."""
         self._connection = connection
         while connection.is_open:
             try:
-                await self._topology.ensure(connection)
+                await self._ensure(connection)
                 channel = await connection.channel()
                 channel.add_on_return_callback(self._returned)
                 await channel.confirm_delivery()
                 self._channel = channel
-                log.info("rabbitmq_publishing", exchange=self.exchange)
+                log.info("rabbitmq_publishing", exchange=self._name)
                 detail = channel_trouble(await channel.on_closed)
             except (*AMQP_TROUBLE, TopologyMissing) as error:
                 detail = channel_trouble(error)
             self._channel = None
             if connection.is_open:
-                log.error("rabbitmq_not_publishing", exchange=self.exchange, detail=detail)
+                self._trouble = detail
+                log.error("rabbitmq_not_publishing", exchange=self._name, detail=detail)
                 await deferLater(self._clock, AGAIN_SECONDS)
 
     def down(self) -> None:
         """The connection was lost."""
         self._connection = self._channel = None
+        self._trouble = _NOT_CONNECTED
 
     def stop(self) -> None:
         """Mend nothing any more."""
@@ -133,12 +146,12 @@ class Outlet:
     def _settled(self, result: object, publish: _Publish) -> None:
         del self._unconfirmed[id(publish)]
         if publish.returned:
-            self._mend()
+            self._see_to_it()
             raise Unpublished(f"no queue takes {publish.routing_key}")
         if isinstance(result, Failure) and not result.check(UnroutableError):
             raise Unpublished(channel_trouble(result.value)) from result.value
 
-    def _mend(self) -> None:
+    def _see_to_it(self) -> None:
         """Somebody deleted the queue, or its binding: see to it before the next try."""
         connection = self._connection
         if connection is not None and connection.is_open and not self._mending:
@@ -146,7 +159,7 @@ class Outlet:
 
     async def _declare_again(self, connection: Connection) -> None:
         try:
-            await self._topology.mend(connection)
+            await self._mend(connection)
         except (*AMQP_TROUBLE, TopologyMissing) as error:
             log.error("rabbitmq_not_declared", detail=channel_trouble(error))
 

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 from attrs import define, field
 from pika.adapters.twisted_connection import TwistedChannel
-from pika.exceptions import ChannelClosedByBroker
 from twisted.internet.defer import Deferred, DeferredLock
-from twisted.logger import Logger
 
-from whatsapp_egress.clients.broker.errors import (
-    ACCESS_REFUSED,
-    NOT_FOUND,
-    TopologyMissing,
-    channel_trouble,
+from whatsapp_egress.clients.broker.declaring import (
+    QueueState,
+    attempt,
+    look_at,
+    see_to_queue,
+    unless_there,
 )
 from whatsapp_egress.clients.broker.link import Connection
-
-log = Logger()
+from whatsapp_egress.deferred import Place
 
 DEAD_LETTER_EXCHANGE = "whatsapp-dlx"
 DEAD_LETTER_QUEUE = "outbound-failed"
@@ -29,6 +25,18 @@ EVENTS_EXCHANGE = "whatsapp-events"
 INCOMING_KEY = "outbound.processed.#"
 MESSAGE_TTL = 86_400_000
 """Milliseconds the incoming queue keeps a message: a day (contract)."""
+
+LANES_QUEUE = "outbound-lanes"
+"""Where leases are: which tenants have deferred queues, and who looks after them."""
+
+LEASE_DELIVERIES = 1_000_000
+"""Deliveries after which a quorum queue gives a lease up. From RabbitMQ 4.0 that is 20 if nobody says
+otherwise, and each restart of a worker delivers its leases once more."""
+
+
+def deferred_queue(place: Place) -> str:
+    """The name of a tenant's deferred queue."""
+    return f"outbound-deferred{'-first' if place.first else ''}.{place.tenant_id}"
 
 
 @define(eq=False)
@@ -46,7 +54,8 @@ class Topology:
     _declared: set[str] = field(factory=set, init=False)
 
     async def ensure(self, connection: Connection) -> None:
-        """See to it that all is there. Raises `TopologyMissing` when it isn't and we may not make it."""
+        """See to it that all is there but what deferral needs. Raises `TopologyMissing` when it isn't and we
+        may not make it."""
         await self._turn.run(lambda: Deferred.fromCoroutine(self._ensure(connection)))
 
     async def mend(self, connection: Connection) -> None:
@@ -54,17 +63,33 @@ class Topology:
         self._declared.add(DEAD_LETTER_QUEUE)
         await self.ensure(connection)
 
-    async def consumers(self, connection: Connection) -> int:
-        """How many consumers the incoming queue has; none if it isn't there."""
-        channel = await connection.channel()
-        try:
-            declared = await channel.queue_declare(self.queue, passive=True)
-        except ChannelClosedByBroker as error:
-            if error.reply_code == NOT_FOUND:
-                return 0
-            raise
-        channel.close()
-        return int(declared.method.consumer_count)
+    async def ensure_lanes(self, connection: Connection) -> None:
+        """See to it that the queue of leases is there, apart from the rest: messages go on without it. Raises
+        `TopologyMissing`."""
+        arguments: dict[str, Any] = {"x-queue-type": self.queue_type}
+        if self.queue_type == "quorum":
+            arguments["x-delivery-limit"] = LEASE_DELIVERIES
+        await see_to_queue(connection, LANES_QUEUE, arguments)
+
+    async def ensure_deferred(self, connection: Connection, place: Place) -> None:
+        """See to it that a deferred queue is there. Raises `TopologyMissing`.
+
+        It is a classic one whatever RABBITMQ_QUEUE_TYPE says: of a quorum queue RabbitMQ can't tell whether
+        it is empty and unused when it deletes it, and refuses
+        (https://github.com/rabbitmq/rabbitmq-server/pull/2211, /issues/10543, /pull/17075). No TTL: it would
+        take messages that wait for good reason.
+        """
+        arguments = {
+            "x-queue-type": "classic",
+            "x-single-active-consumer": True,
+            "x-dead-letter-exchange": DEAD_LETTER_EXCHANGE,
+            "x-dead-letter-routing-key": DEAD_LETTER_KEY,
+        }
+        await see_to_queue(connection, deferred_queue(place), arguments)
+
+    async def look(self, connection: Connection) -> QueueState | None:
+        """How the incoming queue stands; None if it isn't there."""
+        return await look_at(connection, self.queue)
 
     async def _ensure(self, connection: Connection) -> None:
         for name in (self.exchange, DEAD_LETTER_EXCHANGE, EVENTS_EXCHANGE):
@@ -82,7 +107,8 @@ class Topology:
         async def declare(channel: TwistedChannel, *, passive: bool) -> None:
             await channel.exchange_declare(name, exchange_type="topic", durable=True, passive=passive)
 
-        await self._unless_there(connection, "exchange", name, declare)
+        if await unless_there(connection, f"exchange {name}", declare):
+            self._declared.add(name)
 
     async def _queue(
         self,
@@ -92,42 +118,10 @@ class Topology:
         key: str,
         arguments: dict[str, Any] | None,
     ) -> None:
-        async def declare(channel: TwistedChannel, *, passive: bool) -> None:
-            await channel.queue_declare(name, durable=True, passive=passive, arguments=arguments)
-
         async def bind(channel: TwistedChannel) -> None:
             await channel.queue_bind(name, exchange, key)
 
-        await self._unless_there(connection, "queue", name, declare)
+        if await see_to_queue(connection, name, arguments):
+            self._declared.add(name)
         if self._declared & {name, exchange}:
-            await _try(connection, f"binding of queue {name} to exchange {exchange}", bind)
-
-    async def _unless_there(
-        self, connection: Connection, kind: str, name: str, declare: Callable[..., Awaitable[None]]
-    ) -> None:
-        """Look whether it is there, which needs no configure right, and declare it only if it is not."""
-        what = f"{kind} {name}"
-        if await _try(connection, what, partial(declare, passive=True)):
-            return
-        if not await _try(connection, what, partial(declare, passive=False)):
-            raise TopologyMissing(f"{what}: vanished while it was declared")
-        self._declared.add(name)
-        log.info("rabbitmq_declared", what=what)
-
-
-async def _try(
-    connection: Connection, what: str, declare: Callable[[TwistedChannel], Awaitable[None]]
-) -> bool:
-    """Declare on a channel of its own, for a refusal closes the channel; False when it does not exist."""
-    channel = await connection.channel()
-    try:
-        await declare(channel)
-    except ChannelClosedByBroker as error:
-        if error.reply_code == NOT_FOUND:
-            return False
-        advice = ""
-        if error.reply_code == ACCESS_REFUSED:
-            advice = " (declare it yourself, or give the user the configure right)"
-        raise TopologyMissing(f"{what}: {channel_trouble(error)}{advice}") from error
-    channel.close()
-    return True
+            await attempt(connection, f"binding of queue {name} to exchange {exchange}", bind)

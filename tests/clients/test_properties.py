@@ -1,4 +1,4 @@
-"""What a dead letter carries besides its body."""
+"""What a dead letter and a deferred message carry besides their bodies."""
 
 from __future__ import annotations
 
@@ -8,14 +8,19 @@ from pika import BasicProperties
 from pika.frame import Header
 from twisted.trial.unittest import SynchronousTestCase
 
-from whatsapp_egress.clients.broker.dead_letter import dead_letter_properties
+from whatsapp_egress.clients.broker.properties import dead_letter_properties, deferred_properties
 
 OURS: dict[str, str | int] = {"x-egress-reason": "rejected", "x-egress-detail": "131026: é"}
+TRIED: dict[str, Any] = {"x-egress-attempts": 2, "x-egress-granted": "repeated"}
 FRAME_MAX = 131_072
 
 
 def letter(headers: dict[Any, Any] | None = None, frame_max: int = FRAME_MAX, **fields: Any) -> Any:
     return dead_letter_properties(BasicProperties(headers=headers, **fields), OURS, frame_max)
+
+
+def deferred(headers: dict[Any, Any] | None = None, frame_max: int = FRAME_MAX, **fields: Any) -> Any:
+    return deferred_properties(BasicProperties(headers=headers, **fields), TRIED, frame_max)
 
 
 def frame_size(properties: BasicProperties) -> int:
@@ -49,6 +54,16 @@ class DeadLetterTests(SynchronousTestCase):
 
         assert letter(headers).headers == {"x-death": [{}], "n": 1, **OURS}
 
+    def test_what_was_said_before_it_was_deferred_stays(self) -> None:
+        said = {"x-egress-user-id": "somebody", "x-egress-cc": ["a"], "x-egress-bcc": ["b"]}
+
+        assert letter(said | TRIED).headers == said | OURS
+
+    def test_its_own_user_id_counts_for_more_than_one_said_before(self) -> None:
+        headers = letter({"x-egress-user-id": "before"}, user_id="now").headers
+
+        assert headers == {"x-egress-user-id": "now"} | OURS
+
     def test_headers_that_just_fit_are_kept(self) -> None:
         fitting = frame_size(letter({"a": "x" * 1000}))
 
@@ -73,3 +88,43 @@ class DeadLetterTests(SynchronousTestCase):
         for count in range(1, 2000, 37):
             headers = {f"header-{n:04}": "x" * n for n in range(count)}
             assert frame_size(letter(headers, 4096)) <= 4096, count
+
+
+class DeferredTests(SynchronousTestCase):
+    def test_it_has_its_own_headers_and_ours(self) -> None:
+        headers = {"a": 1, b"\xff": None, "x-death": [{}], "x-egress-reason": "rejected"}
+
+        assert deferred(headers).headers == headers | TRIED
+        assert deferred().headers == TRIED
+
+    def test_it_keeps_its_properties_and_is_persistent(self) -> None:
+        names = "content_type content_encoding correlation_id reply_to message_id type app_id cluster_id"
+        kept = dict.fromkeys(names.split(), "text") | {"expiration": "1000"}
+        properties = deferred(**kept, priority=3, timestamp=7, delivery_mode=1)
+
+        assert {name: getattr(properties, name) for name in kept} == kept
+        assert (properties.priority, properties.timestamp, properties.delivery_mode) == (3, 7, 2)
+
+    def test_what_the_broker_would_act_on_becomes_a_header(self) -> None:
+        properties = deferred({"CC": ["a"], "BCC": ["b"], "cc": "c"}, user_id="somebody")
+
+        assert properties.user_id is None
+        said = {"x-egress-user-id": "somebody", "x-egress-cc": ["a"], "x-egress-bcc": ["b"], "cc": "c"}
+        assert properties.headers == said | TRIED
+
+    def test_deferred_again_it_says_what_it_said_and_what_was_tried_since(self) -> None:
+        once = deferred({"CC": ["a"], "n": 1}, user_id="somebody")
+        twice = deferred_properties(once, {"x-egress-attempts": 3}, FRAME_MAX)
+
+        assert twice.headers == once.headers | {"x-egress-attempts": 3}
+
+    def test_of_headers_that_do_not_fit_the_largest_are_dropped_and_counted(self) -> None:
+        headers = {"CC": ["x" * 1000], "small": 1}
+        properties = deferred(headers, frame_size(deferred(headers)) - 1)
+
+        assert properties.headers == {"small": 1, **TRIED, "x-egress-headers-dropped": 1}
+
+    def test_it_fits_whatever_its_headers(self) -> None:
+        for count in range(1, 2000, 37):
+            headers = {f"header-{n:04}": "x" * n for n in range(count)}
+            assert frame_size(deferred(headers, 4096, user_id="somebody")) <= 4096, count
