@@ -1,0 +1,1 @@
+"""Measures what the gateway promises, on the real thing: not part of what is installed."""
