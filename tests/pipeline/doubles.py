@@ -54,7 +54,6 @@ class FakeDelivery:
     acks: int = 0
     place: Place | None = None
     headers: Mapping[str, Any] = field(factory=dict)
-    tag: int = 0
     given_back: int = 0
 
     def ack(self) -> bool:

@@ -74,7 +74,6 @@ class Delivered:
     channel: Channel
     queue: Queue
     queued: Queued
-    tag: int = 0
     properties: Any = None
     redelivered: bool = False
 

@@ -96,12 +96,15 @@ class Deferral:
 
     def put(self, job: Job) -> None:
         """Defer a message that came in."""
-        self._fall_behind()
+        self.fall_behind()
         self._back.put(job)
 
-    def came(self) -> None:
-        """A message came from one of its queues."""
-        self._fall_behind()
+    def fall_behind(self) -> None:
+        """There is something in its queues, or about to be."""
+        if not self.behind:
+            self.behind = True
+            self._empty_looks.clear()
+            self._yard.observer.deferring(self.tenant_id)
 
     def take_lease(self, delivery: Delivery) -> None:
         """A lease came."""
@@ -190,7 +193,7 @@ class Deferral:
         Those that came directly go to the first queue, and only then is the rest put back to where it came
         from: in the meantime nothing is taken, or a message could overtake the ones before it.
         """
-        self._fall_behind()
+        self.fall_behind()
         await self._take_nothing()
         gone = self._lane.put_aside()
         for job in gone:
@@ -297,17 +300,11 @@ class Deferral:
         self._declared = False
         for place in (self._first_place, self._back_place):
             if not await self._yard.queues.delete(place):
-                self._fall_behind()
+                self.fall_behind()
                 return
         if not self.behind and self._lane.standing.pause is None:
             self.lease.let_go()
             self._on_over(self)
-
-    def _fall_behind(self) -> None:
-        if not self.behind:
-            self.behind = True
-            self._empty_looks.clear()
-            self._yard.observer.deferring(self.tenant_id)
 
     def _store(self, place: Place) -> Store:
         yard = self._yard

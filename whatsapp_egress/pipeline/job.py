@@ -21,10 +21,6 @@ class Delivery(Protocol):
         """The deferred queue it came from, None for the queue that all tenants share."""
 
     @property
-    def tag(self) -> int:
-        """Its number on its channel, ascending as they came."""
-
-    @property
     def body(self) -> bytes:
         """What was published."""
 

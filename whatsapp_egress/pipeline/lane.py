@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from itertools import count
-
-from twisted.logger import Logger
 
 from whatsapp_egress.pipeline.holds import Holds, key_of
 from whatsapp_egress.pipeline.job import Job
 from whatsapp_egress.pipeline.outlook import Outlook
 from whatsapp_egress.pipeline.road import Cause, Road
 from whatsapp_egress.pipeline.rounds import LOOK_SECONDS
-from whatsapp_egress.pipeline.sender import Sender
+from whatsapp_egress.pipeline.sender import Sender, shut
 from whatsapp_egress.pipeline.standing import Standing
 from whatsapp_egress.pipeline.turns import Turn
 from whatsapp_egress.policy import backoff, blame
@@ -23,9 +20,6 @@ from whatsapp_egress.policy.credentials import Credentials
 from whatsapp_egress.policy.gate import Gate
 from whatsapp_egress.policy.ramp import Ramp
 from whatsapp_egress.policy.verdict import EXPIRED, Dead, Retry, Scope, Sent, Verdict, Wait
-
-log = Logger()
-
 
 HOLD_BACK = 1.5 * LOOK_SECONDS
 """Seconds a message is held back that is in hand for too long to be begun: until after the next round."""
@@ -250,7 +244,6 @@ class Lane:
             job.busy = False
             self._tell_breakers(sender, verdict, turn, ticket)
             self.finished(sender, job, verdict)
-            self._road.turns.serve()
             self.pump()
 
     async def _look_up(self, sender: Sender, job: Job) -> None:
@@ -329,8 +322,7 @@ class Lane:
             self.slow_down()
         if throttled or not self._gate.shut:
             self.outlook.gate_cause = Cause.THROTTLE if throttled else Cause.CREDENTIALS
-        step = partial(backoff.throttle, first=wait.floor, longest=wait.longest)
-        delay = self._gate.shut_for(wait.floor, step)
+        delay = shut(self._gate, wait)
         if wait.fault.app_wide:
             self._road.app_throttled(self.tenant_id)
         return delay

@@ -61,7 +61,7 @@ class Lanes:
         tenant_id = job.message.tenant_id
         deferral = self._deferrals.get(tenant_id)
         if job.place is not None:
-            self._defer(tenant_id).came()
+            self._defer(tenant_id).fall_behind()
             self._lane(tenant_id).offer(job)
         elif deferral is not None and deferral.behind:
             deferral.put(job)

@@ -28,7 +28,7 @@ class Leasehold:
 
     _write: Callable[[], Deferred[None]]
     _clock: IReactorTime
-    _held: list[Delivery] = field(factory=list, init=False)
+    _held: Delivery | None = field(default=None, init=False)
     _came: float = field(default=0.0, init=False)
     _written: float | None = field(default=None, init=False)
     _stale: bool = field(default=False, init=False)
@@ -36,23 +36,23 @@ class Leasehold:
     @property
     def ours(self) -> bool:
         """Whether we hold it."""
-        return bool(self._held)
+        return self._held is not None
 
     def take(self, delivery: Delivery) -> None:
         """It came: it takes the place of the one that we hold."""
         self.let_go()
-        self._held = [delivery]
+        self._held = delivery
         self._came = self._clock.seconds()
 
     def let_go(self) -> None:
         """It is over, or another worker's."""
-        for delivery in self._held:
-            delivery.ack()
-        self._held.clear()
+        if self._held is not None:
+            self._held.ack()
+        self._held = None
 
     def lost(self) -> None:
         """Its channel is gone; the broker delivers it again."""
-        self._held.clear()
+        self._held = None
 
     def changed(self) -> None:
         """What it says is not true any more."""
@@ -60,20 +60,20 @@ class Leasehold:
 
     def doubt(self) -> None:
         """The queues are gone: if another worker had it, it may be gone too."""
-        if not self._held:
+        if not self.ours:
             self._written = None
 
     async def see_to(self) -> None:
         """See to it that somebody has it, and that it says what is true. Raises `Unpublished`."""
         now, written = self._clock.seconds(), self._written
-        unowned = not self._held and (written is None or now - written > UNOWNED_SECONDS)
+        unowned = not self.ours and (written is None or now - written > UNOWNED_SECONDS)
         if unowned or self._stale:
             await self._write_anew()
 
     async def renew(self) -> None:
         """Write it anew before the broker's patience ends. Raises `Unpublished`."""
         now, written = self._clock.seconds(), self._written
-        if not self._held:
+        if not self.ours:
             return
         if written is not None and written > self._came:
             if now - written > RENEWED_SECONDS:

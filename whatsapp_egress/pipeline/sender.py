@@ -17,6 +17,11 @@ from whatsapp_egress.policy.rate import Rate
 from whatsapp_egress.policy.verdict import Wait
 
 
+def shut(gate: Gate, wait: Wait) -> float:
+    """Shut `gate` for as long as `wait` says, longer each time in a row; returns the seconds to wait."""
+    return gate.shut_for(wait.floor, partial(backoff.throttle, first=wait.floor, longest=wait.longest))
+
+
 class Sender:
     """`workers` says how many share the number: each gives its bucket an equal part of the rate."""
 
@@ -68,8 +73,7 @@ class Sender:
         tells the same throttle once more, and cuts nothing."""
         if not self.gate.shut:
             self.slow_down()
-        step = partial(backoff.throttle, first=wait.floor, longest=wait.longest)
-        return self.gate.shut_for(wait.floor, step)
+        return shut(self.gate, wait)
 
     def slow_down(self) -> None:
         """Cut the rate."""

@@ -71,7 +71,8 @@ class Standing:
 
     def learn(self, credentials: Credentials, workers: int) -> bool:
         """Take the limits of the credentials over; True when they are others than before."""
-        changed = self._learn_quota(credentials.messages_per_day, workers)
+        self._per_day = credentials.messages_per_day
+        changed = self.share(workers)
         limit = credentials.messages_per_second or self._default_rate
         if limit == self.limit:
             return changed
@@ -94,10 +95,6 @@ class Standing:
             or self.pause is not None
             or (self.quota is not None and not self.quota.unused)
         )
-
-    def _learn_quota(self, per_day: int | None, workers: int) -> bool:
-        self._per_day = per_day
-        return self.share(workers)
 
     def share(self, workers: int) -> bool:
         """So many workers share the day's quota; True when its part is another one than before. Not left to

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pika import BasicProperties
 from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from whatsapp_egress.clients.broker.address import BrokerAddress
@@ -14,7 +13,7 @@ from whatsapp_egress.clients.broker.deferred import DeferredQueues
 from whatsapp_egress.clients.broker.delivery import RabbitDelivery
 from whatsapp_egress.clients.broker.lane_consumer import LaneConsumer
 from whatsapp_egress.clients.broker.link import Connection, Link
-from whatsapp_egress.clients.broker.properties import PERSISTENT, dead_letter_properties
+from whatsapp_egress.clients.broker.properties import dead_letter_properties, json_properties
 from whatsapp_egress.clients.broker.publisher import Outlet, Publisher
 from whatsapp_egress.clients.broker.tables import mend_pika
 from whatsapp_egress.clients.broker.topology import (
@@ -113,10 +112,7 @@ class RabbitBroker:
 
     def announce(self, routing_key: str, body: bytes) -> Deferred[None]:
         """Publish an event; fires when confirmed, fails with `Unpublished`."""
-        properties = BasicProperties(
-            content_type="application/json", delivery_mode=PERSISTENT, app_id="whatsapp-egress"
-        )
-        return self._events.publish(routing_key, body, properties)
+        return self._events.publish(routing_key, body, json_properties())
 
     async def _serve(self, connection: Connection) -> None:
         serving = [

@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 from attrs import define, field
-from pika import BasicProperties
 from pika.exceptions import ChannelClosedByBroker
 from twisted.internet.defer import Deferred, DeferredSemaphore
 
@@ -20,7 +19,7 @@ from whatsapp_egress.clients.broker.errors import (
 )
 from whatsapp_egress.clients.broker.lane_consumer import LaneConsumer
 from whatsapp_egress.clients.broker.link import Connection, Link
-from whatsapp_egress.clients.broker.properties import PERSISTENT, deferred_properties
+from whatsapp_egress.clients.broker.properties import deferred_properties, json_properties
 from whatsapp_egress.clients.broker.publisher import Outlet
 from whatsapp_egress.clients.broker.topology import LANES_QUEUE, Topology, deferred_queue
 from whatsapp_egress.deferred import Place
@@ -113,10 +112,7 @@ class DeferredQueues:
 
     def write_lease(self, body: bytes) -> Deferred[None]:
         """Publish a lease; fires when confirmed."""
-        properties = BasicProperties(
-            content_type="application/json", delivery_mode=PERSISTENT, app_id="whatsapp-egress"
-        )
-        return self._outlet.publish(LANES_QUEUE, body, properties)
+        return self._outlet.publish(LANES_QUEUE, body, json_properties())
 
     def _ask(self, what: Callable[[Connection], Coroutine[Deferred[Any], Any, T]]) -> Deferred[T]:
         async def ask() -> T:

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from whatsapp_egress.clients.broker.consumer import AGAIN_SECONDS, CANCEL_SECONDS
 from whatsapp_egress.clients.broker.declaring import look_at
 from whatsapp_egress.clients.broker.delivery import RabbitDelivery, hand_over, require_open, shielded
 from whatsapp_egress.clients.broker.errors import AMQP_TROUBLE, TopologyMissing, channel_trouble
@@ -24,17 +25,11 @@ from whatsapp_egress.tasks import Tasks
 
 log = Logger()
 
-AGAIN_SECONDS = 5.0
-"""Before consuming again after the broker refused it, or closed the channel."""
-
 LEASES_SECONDS = 30.0
 """How long the messages of the incoming queue wait for the leases that are ready."""
 
 LEASES_LOOK_SECONDS = 0.05
 """Between looks whether leases are still ready."""
-
-CANCEL_SECONDS = 3.0
-"""How long the end of consuming waits for the broker's word."""
 
 MOST_LEASES = 65_535
 """Leases held at once: as many as AMQP can say. 0 should mean no limit, but a quorum queue takes it for

@@ -32,6 +32,13 @@ _AROUND: int = spec.FRAME_HEADER_SIZE + spec.FRAME_END_SIZE + 12
 """Bytes of a header frame besides the properties: its own, and class, weight and size of the body."""
 
 
+def json_properties() -> BasicProperties:
+    """The properties of what the service itself has to say: an event, a lease."""
+    return BasicProperties(
+        content_type="application/json", delivery_mode=PERSISTENT, app_id="whatsapp-egress"
+    )
+
+
 def dead_letter_properties(
     original: BasicProperties, headers: dict[str, str | int], frame_max: int
 ) -> BasicProperties:
