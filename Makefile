@@ -1,5 +1,6 @@
 # `make help` says what there is.  Everything happens in .venv and .demo; nothing else of the machine is
-# changed, but for Debian's packages python3-venv and rabbitmq-server where they are missing and we are root.
+# changed, but for Debian's packages python3-venv, rabbitmq-server, prometheus (for promtool) and chromium where
+# they are missing and we are root.
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit lint format clean
@@ -20,21 +21,25 @@ demo: .venv/.installed-sandbox ## send a few hundred messages of eight tenants t
 
 test: .venv/.installed-dev ## check everything: style, types, all tests with coverage, unit tests under trial
 	@$(STEP) 'RabbitMQ' 'The lines above say what to install.' scripts/rabbitmq
+	@$(STEP) 'promtool' 'The lines above say what to install.' scripts/debian-package promtool prometheus
+	@$(STEP) 'Chromium' 'The lines above say what to install.' scripts/debian-package chromium chromium
+	@$(STEP) 'ChromeDriver' 'The lines above say what to install.' scripts/debian-package chromedriver chromium-driver
 	@$(MAKE) --no-print-directory lint
 	@rm -f .coverage .coverage.*
 	@$(STEP) 'all tests, with branch coverage' \
 		'One test again: .venv/bin/python -m pytest -x tests/FILE.py -k NAME' \
-		$(PYTHON_IN) -m coverage run -m pytest
+		$(PYTHON_IN) -m coverage run -m pytest -n 2 --dist loadfile
 	@$(PYTHON_IN) -m coverage combine --quiet
 	@$(STEP) 'coverage: 90% of everything' 'Test the lines and branches that are listed as missing.' \
 		$(PYTHON_IN) -m coverage report --fail-under=90
 	@$(STEP) 'coverage: 100% of policy and pipeline' 'Test the lines and branches that are listed as missing.' \
 		$(PYTHON_IN) -m coverage report --include='$(FULLY_COVERED)' --fail-under=100
 	@$(STEP) 'unit tests under trial' 'One test again: .venv/bin/python -m twisted.trial tests.MODULE' \
-		$(PYTHON_IN) -m twisted.trial $(UNIT_TESTS)
+		$(PYTHON_IN) -m twisted.trial -j 2 $(UNIT_TESTS)
 	@printf '\nAll is well.\n'
 
 unit: .venv/.installed-dev ## run the unit tests only, which need no RabbitMQ
+	@$(STEP) 'promtool' 'The lines above say what to install.' scripts/debian-package promtool prometheus
 	@$(PYTHON_IN) -m pytest --ignore=tests/integration
 
 lint: .venv/.installed-dev ## check style and types

@@ -13,14 +13,17 @@ from twisted.trial.unittest import SynchronousTestCase
 from whatsapp_egress.deferred import (
     ATTEMPTS_HEADER,
     GRANTED_HEADER,
+    SPAN_HEADER,
     InvalidLease,
     Lease,
     headers,
     history,
     read_lease,
+    span,
     write_lease,
 )
 from whatsapp_egress.policy.pause import Pause
+from whatsapp_egress.policy.trace import TraceContext
 from whatsapp_egress.policy.verdict import History
 
 determined = settings(derandomize=True, deadline=None)
@@ -132,3 +135,15 @@ class HistoryTests(SynchronousTestCase):
 
     def test_other_headers_do_not_matter(self) -> None:
         assert history({ATTEMPTS_HEADER: 0, "x-death": [{}]}) == History(0)
+
+
+class SpanTests(SynchronousTestCase):
+    def test_the_span_that_ended_comes_back_as_it_was_written(self) -> None:
+        ended = TraceContext("1" * 32, "2" * 16, sampled=True)
+
+        assert span(headers(History(0), ended)) == ended
+
+    def test_where_nothing_is_written_or_junk_nothing_is_known(self) -> None:
+        assert span(headers(History(0))) is None
+        assert span({SPAN_HEADER: "00-junk"}) is None
+        assert span({SPAN_HEADER: 7}) is None

@@ -63,11 +63,13 @@ class Installed(SynchronousTestCase):
         found = self.run_there(sys.executable, "-c", FIND, str(ROOT), path=unpacked).split()
         assert found[0].startswith(str(unpacked))
         assert set(found[1:]) >= {"whatsapp-egress", "whatsapp-sandbox", "whatsapp_egress.tap"}
+        (scripts,) = unpacked.glob("*.dist-info/entry_points.txt")
+        assert "whatsapp-egress = whatsapp_egress.cli.main:main" in scripts.read_text()
         packed = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*.*")}
         kept = {
             str(path.relative_to(ROOT))
             for folder in ("whatsapp_egress", "twisted")
             for path in (ROOT / folder).rglob("*.*")
-            if path.suffix in (".py", ".json")
+            if path.suffix in (".py", ".json", ".html", ".css", ".js", ".svg", ".txt")
         }
         assert kept <= packed

@@ -42,7 +42,7 @@ def refused(**environ: str) -> BadSettings:
 
 class ReadingTests(SynchronousTestCase):
     def test_every_setting_of_the_contract_is_declared_and_no_other(self) -> None:
-        ours = ("LANE_ACTIVE_LIMIT", "DEFER_AFTER", "HELD_MAX_BYTES")
+        ours = ("LANE_ACTIVE_LIMIT", "DEFER_AFTER", "HELD_MAX_BYTES", "ADMIN_TOKEN")
         assert sorted((*CONTRACT, *ours)) == sorted(declared.name for _, declared in settings_of(Settings))
 
     def test_with_the_least_environment_the_rest_is_as_documented(self) -> None:
@@ -170,17 +170,33 @@ class SecretTests(SynchronousTestCase):
             assert "TENANT_SERVICE_TOKEN is not usable" in fault
             assert "unter" not in fault
 
+    def test_a_token_for_operators_that_could_be_guessed_is_refused_and_not_shown(self) -> None:
+        fault = self.fault(ADMIN_TOKEN="hunter2hunter2h")
+        assert "ADMIN_TOKEN is not usable" in fault
+        assert "expected at least 16 visible ASCII characters" in fault
+        assert "It is too short" in fault
+        assert "hunter" not in fault
+        assert read(ADMIN_TOKEN="hunter2hunter2hu").admin_token == "hunter2hunter2hu"
+
+    def test_a_token_for_operators_can_come_from_a_file(self) -> None:
+        path = self.file(b"hunter2hunter2hunter2\n")
+
+        assert read(ADMIN_TOKEN_FILE=path).admin_token == "hunter2hunter2hunter2"
+
     def test_no_secret_is_in_the_repr(self) -> None:
         settings = read(
-            RABBITMQ_PASSWORD="hunter2", TENANT_SERVICE_TOKEN="hunter3", META_APP_SECRET="hunter4"
+            RABBITMQ_PASSWORD="hunter2",
+            TENANT_SERVICE_TOKEN="hunter3",
+            META_APP_SECRET="hunter4",
+            ADMIN_TOKEN="hunter5hunter5hunter5",
         )
 
         assert "hunter" not in repr(settings) + str(settings)
 
     def test_the_secrets_are_told_to_those_who_must_hide_them(self) -> None:
-        settings = read(RABBITMQ_PASSWORD="a b", TENANT_SERVICE_TOKEN="t0ken")
+        settings = read(RABBITMQ_PASSWORD="a b", TENANT_SERVICE_TOKEN="t0ken", ADMIN_TOKEN="0123456789abcdef")
 
-        assert settings.secrets() == ("a b", "t0ken")
+        assert settings.secrets() == ("a b", "t0ken", "0123456789abcdef")
 
     def test_the_public_password_of_rabbitmq_is_no_secret(self) -> None:
         assert read().secrets() == ()

@@ -27,7 +27,7 @@ from twisted.logger import Logger
 import logging
 
 class Egress(MultiService):
-    def __init__(self, reactor, settings, redactor):
+    def __init__(self, reactor, settings, redactor, tracing):
         super().__init__()
         self.reactor, self.redactor = reactor, redactor
 
@@ -206,7 +206,7 @@ class InProcessTests(SynchronousTestCase):
     def made(self, twistd: dict[str, Any]) -> IService:
         self.patch(tap, "forward_stdlib_logging", lambda: self.forwarded.append(True))
         self.forwarded: list[bool] = []
-        stub = SimpleNamespace(Egress=lambda reactor, settings, redactor: MultiService())
+        stub = SimpleNamespace(Egress=lambda reactor, settings, redactor, tracing: MultiService())
         self.patch(sys, "modules", {**sys.modules, "whatsapp_egress.service": stub})
         options = self.options()
         options.parent = twistd  # type: ignore[assignment]

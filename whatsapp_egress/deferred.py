@@ -10,6 +10,7 @@ from attrs import frozen
 
 from whatsapp_egress.message import TENANT_ID
 from whatsapp_egress.policy.pause import Pause
+from whatsapp_egress.policy.trace import TraceContext, read_parent
 from whatsapp_egress.policy.verdict import History
 
 ATTEMPTS_HEADER = "x-egress-attempts"
@@ -18,6 +19,10 @@ ATTEMPTS_HEADER = "x-egress-attempts"
 GRANTED_HEADER = "x-egress-granted"
 """Header of a deferred message: which of the attempts that are granted but once were granted, `reauthorized`
 and `repeated`, with a comma between them."""
+
+SPAN_HEADER = "x-egress-span"
+"""Header of a deferred message: where spans are made, the `traceparent` of the one that ended when it was
+deferred. The message's own stays beside it."""
 
 _MOST_ATTEMPTS = 2**31 - 1
 
@@ -86,10 +91,16 @@ def read_lease(body: bytes) -> Lease:
     return Lease(lease.tenantId, read, lease.writer)
 
 
-def headers(history: History) -> dict[str, Any]:
-    """What is written beside a message that is deferred: what was tried so far."""
+def headers(history: History, span: TraceContext | None = None) -> dict[str, Any]:
+    """What is written beside a message that is deferred: what was tried so far, and the span that ends."""
     granted = [name for name in ("reauthorized", "repeated") if getattr(history, name)]
-    return {ATTEMPTS_HEADER: history.attempts, GRANTED_HEADER: ",".join(granted)}
+    written = {ATTEMPTS_HEADER: history.attempts, GRANTED_HEADER: ",".join(granted)}
+    return written if span is None else written | {SPAN_HEADER: span.traceparent}
+
+
+def span(headers: Mapping[str, Any]) -> TraceContext | None:
+    """The span that ended when the message was deferred; None where nothing beside it says so."""
+    return read_parent(headers.get(SPAN_HEADER))
 
 
 def history(headers: Mapping[str, Any]) -> History | None:

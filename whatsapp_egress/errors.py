@@ -7,8 +7,16 @@ class Unpublished(Exception):
     """The broker did not confirm a publish: no connection, refused, or returned as unroutable."""
 
 
+class Unroutable(Unpublished):
+    """No queue takes it: the broker gave it back, and has it nowhere."""
+
+
 class QueueTrouble(Exception):
-    """A tenant's deferred queues could not be reached, or the broker refused; the text says why."""
+    """Queues could not be reached, or the broker refused; the text says why."""
+
+
+class ReplayUnderWay(Exception):
+    """Somebody replays or drops dead letters, and only one may."""
 
 
 class TenantNotFound(Exception):

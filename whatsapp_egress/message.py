@@ -55,7 +55,8 @@ class Message:
     """One WhatsApp message to send, checked.
 
     `payload` is the JSON text of `wabaPayload`, byte for byte as it came. `recipient` is None where there
-    is nobody to keep in order (mark as read). `expires_at` is in seconds since the epoch.
+    is nobody to keep in order (mark as read). `expires_at`, and `created` (the `timestamp` upstream gave it),
+    are in seconds since the epoch.
     """
 
     tenant_id: str
@@ -66,6 +67,7 @@ class Message:
     priority: int = DEFAULT_PRIORITY
     retry_count: int = 0
     expires_at: float | None = None
+    created: float | None = None
 
     @property
     def identity(self) -> Identity:
@@ -127,7 +129,7 @@ def decode(body: bytes, max_bytes: int, *, track_callback_data: bool = False) ->
     if not metadata.internalId.isprintable():
         readable = evolve(identity, internal_id=None)
         raise InvalidMessage("metadata.internalId: expected printable characters only", readable)
-    _time("timestamp", metadata.timestamp, identity)
+    created = _time("timestamp", metadata.timestamp, identity)
     raw = bytes(envelope.wabaPayload)
     payload = _checked_payload(raw, identity)
     if track_callback_data and "biz_opaque_callback_data" not in payload:
@@ -142,6 +144,7 @@ def decode(body: bytes, max_bytes: int, *, track_callback_data: bool = False) ->
         priority=DEFAULT_PRIORITY if metadata.priority is None else metadata.priority,
         retry_count=metadata.retryCount or 0,
         expires_at=_time("expiresAt", metadata.expiresAt, identity),
+        created=created,
     )
 
 

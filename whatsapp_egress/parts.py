@@ -20,9 +20,9 @@ from whatsapp_egress.clients.graph import Destination, GraphApi
 from whatsapp_egress.clients.http import HttpClient
 from whatsapp_egress.clients.tenants import TenantFile, TenantService
 from whatsapp_egress.clients.tls import trust
-from whatsapp_egress.observe.journal import Journal
 from whatsapp_egress.observe.redaction import Redactor
 from whatsapp_egress.pipeline.attempt import Attempt
+from whatsapp_egress.pipeline.observer import Observer
 from whatsapp_egress.pipeline.road import Pace
 from whatsapp_egress.pipeline.standing import Standings
 from whatsapp_egress.pipeline.turns import Turns
@@ -35,6 +35,9 @@ from whatsapp_egress.policy.verdict import Patience
 from whatsapp_egress.policy.window import Window
 from whatsapp_egress.settings import Settings
 
+Asked = Callable[[str, str | None, float], None]
+"""`Observer.asked`."""
+
 USER_AGENT = f"whatsapp-egress/{__version__}"
 
 IDLE_TENANT_CONNECTIONS = 10
@@ -44,16 +47,16 @@ NEVER = sys.maxsize
 """Failures in a row that open the road's breaker: it is opened by hand, when all tenants fail alike."""
 
 
+def error_table() -> ErrorTable:
+    """Meta's errors, from the package's data."""
+    return ErrorTable.parse(files("whatsapp_egress.data").joinpath("errors.json").read_bytes())
+
+
 def attempt(
-    reactor: Any, settings: Settings, redactor: Redactor, observer: Journal
+    reactor: Any, settings: Settings, redactor: Redactor, table: ErrorTable, observer: Observer
 ) -> tuple[Attempt, CredentialCache | TenantFile, list[HttpClient]]:
     """What makes attempts, where it has its credentials from, and the HTTP clients under both."""
-    meta = HttpClient.over(
-        reactor,
-        trust(_content(settings.meta_api_ca_file), platform=True),
-        timeout=settings.meta_api_timeout,
-        most_idle=settings.meta_api_max_connections,
-    )
+    meta = meta_client(reactor, settings)
     graph = GraphApi(
         meta,
         Destination.parse(settings.meta_api_base_url, settings.meta_api_version, settings.meta_app_secret),
@@ -61,17 +64,27 @@ def attempt(
         time.time,
         redactor.known,
     )
-    credentials, clients = _credentials(reactor, settings, redactor)
+    credentials, clients = _credentials(reactor, settings, redactor, observer)
     trying = Attempt(
         credentials,
         graph,
-        ErrorTable.parse(files("whatsapp_egress.data").joinpath("errors.json").read_bytes()),
+        table,
         Patience(settings.meta_api_max_retries, settings.meta_api_retry_ambiguous),
         observer,
         reactor,
         time.time,
     )
     return trying, credentials, [meta, *clients]
+
+
+def meta_client(reactor: Any, settings: Settings) -> HttpClient:
+    """What speaks HTTP with Meta."""
+    return HttpClient.over(
+        reactor,
+        trust(_content(settings.meta_api_ca_file), platform=True),
+        timeout=settings.meta_api_timeout,
+        most_idle=settings.meta_api_max_connections,
+    )
 
 
 def pace(settings: Settings) -> Pace:
@@ -97,7 +110,7 @@ def turns(reactor: Any, settings: Settings, changed: Callable[[State], None]) ->
     )
 
 
-def standings(reactor: Any, settings: Settings, observer: Journal) -> Standings:
+def standings(reactor: Any, settings: Settings, observer: Observer) -> Standings:
     """What is known of tenants."""
     return Standings(
         reactor,
@@ -122,13 +135,19 @@ def address(settings: Settings) -> BrokerAddress:
     )
 
 
-def _credentials(
-    reactor: Any, settings: Settings, redactor: Redactor
-) -> tuple[CredentialCache | TenantFile, list[HttpClient]]:
-    """From a file, which is its own cache, or from the Tenant Service with a cache before it."""
-    if settings.tenant_service_url.startswith("file:"):
-        path = Path(url2pathname(urlsplit(settings.tenant_service_url).path))
-        return TenantFile(path, settings.credential_stale_ttl, time.time, redactor.know), []
+def is_file(settings: Settings) -> bool:
+    """Whether a file stands for the Tenant Service."""
+    return settings.tenant_service_url.startswith("file:")
+
+
+def tenant_file(settings: Settings, redactor: Redactor, asked: Asked) -> TenantFile:
+    """The file that stands for the Tenant Service."""
+    path = Path(url2pathname(urlsplit(settings.tenant_service_url).path))
+    return TenantFile(path, settings.credential_stale_ttl, time.time, redactor.know, asked)
+
+
+def tenant_service(reactor: Any, settings: Settings) -> tuple[TenantService, HttpClient]:
+    """The Tenant Service, and the HTTP client under it."""
     client = HttpClient.over(
         reactor,
         trust(None, platform=True),
@@ -143,10 +162,22 @@ def _credentials(
         USER_AGENT,
         time.time,
     )
+    return source, client
+
+
+def _credentials(
+    reactor: Any, settings: Settings, redactor: Redactor, observer: Observer
+) -> tuple[CredentialCache | TenantFile, list[HttpClient]]:
+    """From a file, which is its own cache, or from the Tenant Service with a cache before it."""
+    if is_file(settings):
+        return tenant_file(settings, redactor, observer.asked), []
+    source, client = tenant_service(reactor, settings)
     keeping = Keeping(
         settings.credential_cache_ttl, settings.credential_stale_ttl, settings.credential_negative_ttl
     )
-    return CredentialCache(source, keeping, reactor, time.time, random.random, redactor.know), [client]
+    return CredentialCache(
+        source, keeping, reactor, time.time, random.random, redactor.know, observer.asked
+    ), [client]
 
 
 def _content(path: Path | None) -> bytes | None:

@@ -103,15 +103,18 @@ def password() -> Kind[str]:
     return Kind("text without NUL", read)
 
 
-def token() -> Kind[str]:
-    """Return what can stand in an HTTP header."""
+def token(least: int = 1) -> Kind[str]:
+    """Return what can stand in an HTTP header, of at least so many characters."""
 
     def read(text: str) -> str:
         if not _VISIBLE.match(text):
             raise Unfit("Look for blanks, line ends and quotation marks around it.")
+        if len(text) < least:
+            raise Unfit("It is too short: it could be guessed.")
         return text
 
-    return Kind("visible ASCII characters without blanks", read)
+    many = f"at least {least} " if least > 1 else ""
+    return Kind(f"{many}visible ASCII characters without blanks", read)
 
 
 def host() -> Kind[str]:

@@ -37,6 +37,8 @@ _LARGEST_MESSAGE = 512 * 1024 * 1024
 """Bytes; RabbitMQ takes none that is larger."""
 _LEAST_ACTIVE = 20
 _MOST_HELD = 2**40
+_SHORTEST_ADMIN_TOKEN = 16
+"""Characters; a shorter one can be guessed."""
 _PUBLIC_PASSWORD = "guest"  # noqa: S105 - RabbitMQ's own default is no secret
 
 
@@ -196,6 +198,12 @@ class Settings:
     http_bind: str = setting(
         address(), default="127.0.0.1", means="Address that /health and /metrics listen on."
     )
+    admin_token: str | None = setting(
+        token(_SHORTEST_ADMIN_TOKEN),
+        default=None,
+        secret=True,
+        means="Bearer token for the control API on HEALTH_CHECK_PORT; without one it is off.",
+    )
     metrics_max_tenants: int = setting(
         whole(0, _MOST, "tenants"),
         default="1000",
@@ -240,7 +248,7 @@ class Settings:
 
         RabbitMQ's public default password is not among them: all that says "guest" would be blotted out.
         """
-        given = (self.rabbitmq_password, self.tenant_service_token, self.meta_app_secret)
+        given = (self.rabbitmq_password, self.tenant_service_token, self.meta_app_secret, self.admin_token)
         return tuple(secret for secret in given if secret and secret != _PUBLIC_PASSWORD)
 
 

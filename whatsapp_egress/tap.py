@@ -19,6 +19,7 @@ from twisted.python.logfile import LogFile
 from whatsapp_egress import __version__
 from whatsapp_egress.observe.logs import forward_stdlib_logging, line_observer
 from whatsapp_egress.observe.redaction import Redactor
+from whatsapp_egress.observe.tracing import tracing
 from whatsapp_egress.setting_pages import help_text
 from whatsapp_egress.settings import BadSettings, Settings
 from whatsapp_egress.signals import drain_on_signals
@@ -80,7 +81,7 @@ def makeService(options: Options) -> IService:
 
     settings: Settings = options["settings"]
     redactor = Redactor(settings.secrets())
-    service = Egress(reactor, settings, redactor)
+    service = Egress(reactor, settings, redactor, tracing(os.environ, redactor))
     reactor.callWhenRunning(drain_on_signals, reactor)
     write = log_destination(options.parent or {})
     if write is None:

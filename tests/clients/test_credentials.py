@@ -48,6 +48,7 @@ class Caching(SynchronousTestCase):
         self.clock = Clock()
         self.service = Script()
         self.learned: list[str] = []
+        self.asked: list[tuple[str, str | None, float]] = []
         self.cache = CredentialCache(
             self.service,
             self.keeping,
@@ -55,6 +56,7 @@ class Caching(SynchronousTestCase):
             lambda: EPOCH + self.clock.seconds(),
             lambda: 0.0,
             self.learned.append,
+            lambda *asked: self.asked.append(asked),
         )
         self.log: list[dict[str, Any]] = []
         globalLogPublisher.addObserver(self.log.append)
@@ -100,6 +102,15 @@ class FreshTests(Caching):
 
         assert [self.successResultOf(one).token for one in waiting] == ["t"] * 100
         assert self.service.asked == ["t1"]
+
+    def test_each_question_is_told_of_with_how_it_ended(self) -> None:
+        self.answers(CredentialsUnavailable("connect", "refused"), TenantNotFound("t1"))
+        self.cache.get("t1").addErrback(lambda _: None)
+        self.clock.advance(module.FIRST_PAUSE)
+        self.answers(Credentials("token-2", 80.0))
+        self.cache.get("t2")
+
+        assert self.asked == [("t1", "connect", 0.0), ("t1", None, 0.0), ("t2", None, 0.0)]
 
     def test_each_tenant_is_asked_for(self) -> None:
         self.answers(Credentials("a"), Credentials("b"))
@@ -228,6 +239,38 @@ class RefusedAndForgottenTests(Caching):
                 return await self.cache.get("t1")
             except TenantNotFound:
                 continue
+
+
+class ForgettingTests(Caching):
+    def test_what_was_dropped_is_asked_for_again(self) -> None:
+        self.fetched("old")
+        self.cache.forget("t1")
+        self.answers(Credentials("new"))
+
+        assert self.token() == "new"
+
+    def test_so_is_a_tenant_that_was_unknown(self) -> None:
+        self.answers(UNKNOWN)
+        self.refusal()
+        self.cache.forget("t1")
+        self.answers(Credentials("new"))
+
+        assert self.token() == "new"
+
+    def test_an_answer_that_was_on_its_way_is_not_kept(self) -> None:
+        waiting = self.cache.get("t1")
+        self.cache.forget("t1")
+        self.service.hanging[0].callback(Credentials("old"))
+        self.answers(Credentials("new"))
+
+        assert self.successResultOf(waiting).token == "old"
+        assert self.token() == "new"
+
+    def test_others_keep_theirs(self) -> None:
+        self.fetched("old")
+        self.cache.forget("t2")
+
+        assert self.token() == "old"
 
 
 class AwayTests(Caching):

@@ -8,11 +8,17 @@ from pika import BasicProperties
 from pika.frame import Header
 from twisted.trial.unittest import SynchronousTestCase
 
-from whatsapp_egress.clients.broker.properties import dead_letter_properties, deferred_properties
+from whatsapp_egress.clients.broker.properties import (
+    dead_letter_properties,
+    deferred_properties,
+    replay_properties,
+)
 
 OURS: dict[str, str | int] = {"x-egress-reason": "rejected", "x-egress-detail": "131026: é"}
 TRIED: dict[str, Any] = {"x-egress-attempts": 2, "x-egress-granted": "repeated"}
 FRAME_MAX = 131_072
+
+TRACE = {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "tracestate": "vendor=1"}
 
 
 def letter(headers: dict[Any, Any] | None = None, frame_max: int = FRAME_MAX, **fields: Any) -> Any:
@@ -31,8 +37,19 @@ class DeadLetterTests(SynchronousTestCase):
     def test_it_has_its_own_headers_and_ours(self) -> None:
         assert letter({"a": 1, b"\xff": None}).headers == {"a": 1, b"\xff": None, **OURS}
 
+    def test_it_stays_in_its_trace(self) -> None:
+        for headers in (TRACE, {name: text.encode() for name, text in TRACE.items()}):
+            assert letter(headers).headers == headers | OURS
+
     def test_without_headers_of_its_own_it_has_ours(self) -> None:
         assert letter().headers == OURS
+
+    def test_it_stays_in_its_trace_and_so_does_its_dead_letter(self) -> None:
+        once = deferred(TRACE)
+        assert once.headers == TRACE | TRIED
+
+        spanned = deferred_properties(once, {"x-egress-span": f"00-{'1' * 32}-{'2' * 16}-01"}, FRAME_MAX)
+        assert dead_letter_properties(spanned, OURS, FRAME_MAX).headers == TRACE | OURS
 
     def test_it_keeps_its_properties_and_is_persistent(self) -> None:
         names = "content_type content_encoding correlation_id reply_to message_id type app_id cluster_id"
@@ -97,6 +114,13 @@ class DeferredTests(SynchronousTestCase):
         assert deferred(headers).headers == headers | TRIED
         assert deferred().headers == TRIED
 
+    def test_it_stays_in_its_trace_and_so_does_its_dead_letter(self) -> None:
+        once = deferred(TRACE)
+        assert once.headers == TRACE | TRIED
+
+        spanned = deferred_properties(once, {"x-egress-span": f"00-{'1' * 32}-{'2' * 16}-01"}, FRAME_MAX)
+        assert dead_letter_properties(spanned, OURS, FRAME_MAX).headers == TRACE | OURS
+
     def test_it_keeps_its_properties_and_is_persistent(self) -> None:
         names = "content_type content_encoding correlation_id reply_to message_id type app_id cluster_id"
         kept = dict.fromkeys(names.split(), "text") | {"expiration": "1000"}
@@ -128,3 +152,28 @@ class DeferredTests(SynchronousTestCase):
         for count in range(1, 2000, 37):
             headers = {f"header-{n:04}": "x" * n for n in range(count)}
             assert frame_size(deferred(headers, 4096, user_id="somebody")) <= 4096, count
+
+
+class ReplayTests(SynchronousTestCase):
+    def test_what_was_written_when_it_failed_is_gone(self) -> None:
+        gone = dict.fromkeys(
+            ("x-death", "x-first-death-queue", "x-last-death-reason", "x-delivery-count", "x-egress-reason",
+             "x-egress-user-id", "x-egress-cc", "x-egress-expiration", "CC", "BCC"),
+            "text",
+        )  # fmt: skip
+        kept = {"traceparent": "00-1", "x-deathly": 1, b"\xff": None}
+        properties = replay_properties(BasicProperties(headers=gone | kept), 3, FRAME_MAX)
+        assert properties.headers == kept | {"x-egress-replays": 3}
+
+    def test_it_lasts_and_does_not_expire(self) -> None:
+        properties = replay_properties(
+            BasicProperties(expiration="1", user_id="somebody", delivery_mode=1, message_id="id"),
+            1,
+            FRAME_MAX,
+        )
+        assert (properties.expiration, properties.user_id, properties.delivery_mode) == (None, None, 2)
+        assert properties.message_id == "id"
+
+    def test_how_often_it_was_replayed_outlives_the_next_failure(self) -> None:
+        replayed = replay_properties(BasicProperties(), 2, FRAME_MAX)
+        assert dead_letter_properties(replayed, OURS, FRAME_MAX).headers == OURS | {"x-egress-replays": 2}

@@ -202,11 +202,15 @@ class FileTests(SynchronousTestCase):
         self.path = Path(folder.name) / "tenants.json"
         self.now = EPOCH
         self.learned: list[str] = []
-        self.file = TenantFile(self.path, 3600.0, lambda: self.now, self.learned.append)
+        self.asked: list[tuple[str, str | None, float]] = []
+        self.file = TenantFile(self.path, 3600.0, lambda: self.now, self.learned.append, self.hear)
         self.written = 0
         self.log: list[dict[str, Any]] = []
         globalLogPublisher.addObserver(self.log.append)
         self.addCleanup(globalLogPublisher.removeObserver, self.log.append)
+
+    def hear(self, *asked: Any) -> None:
+        self.asked.append(asked)
 
     def write(self, content: object) -> None:
         self.path.write_text(content if isinstance(content, str) else json.dumps(content))
@@ -240,6 +244,16 @@ class FileTests(SynchronousTestCase):
         self.patch(Path, "read_bytes", lambda path: self.fail("it was read again"))
 
         assert self.token() == "EAAone"
+
+    def test_it_is_read_again_when_it_is_asked_for_though_it_looks_the_same(self) -> None:
+        self.write({"t1": answer()})
+        self.token()
+        self.written -= 1
+        self.write(json.dumps({"t1": answer()}).replace("EAAone", "EAAtwo"))
+        assert self.token() == "EAAone"
+
+        self.file.forget("t1")
+        assert self.token() == "EAAtwo"
 
     def test_a_tenant_that_is_not_in_it_is_not_found(self) -> None:
         self.write({"t1": answer()})
@@ -284,9 +298,10 @@ class FileTests(SynchronousTestCase):
 
         self.now += 1
         self.failureResultOf(self.file.get("t1"), CredentialsUnavailable)
+        assert self.asked == [("t1", "file", 0.0)]
 
     def test_nor_at_all_where_the_operator_wants_no_old_ones(self) -> None:
-        self.file = TenantFile(self.path, 0.0, lambda: self.now, self.learned.append)
+        self.file = TenantFile(self.path, 0.0, lambda: self.now, self.learned.append, self.hear)
         self.write({"t1": answer()})
         assert self.token() == "EAAone"
 

@@ -108,6 +108,10 @@ class Broken(World):
         self.upstream.close()
         await deferToThread(self.broker.stop)
         await self.until(lambda: not gateway.ready(), "not ready")
+        await self.until(lambda: self.events("rabbitmq_unreachable"), "it tried")
+        # Who reads the log is not to look for a queue or a right that is missing.
+        assert not self.events("rabbitmq_not_consuming")
+        assert not self.events("rabbitmq_lanes_not_consuming")
         await deferToThread(self.broker.start_again)
         await self.until(gateway.ready, "ready again")
         self.upstream = Publisher(self.broker)

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 from unittest import TestCase, mock
+from urllib.request import urlopen
 
 import pytest
 from attrs import evolve
@@ -22,6 +24,7 @@ from whatsapp_egress.sandbox.demo_parts import (
     ask,
     without_settings,
 )
+from whatsapp_egress.sandbox.demo_stay import publish_command
 from whatsapp_egress.sandbox.fates import Fate, the_eight
 from whatsapp_egress.settings import Settings
 
@@ -103,13 +106,50 @@ class DemoTests(TestCase):
         assert "It all stays up until Ctrl-C:" in self.said()
         assert self.upstream.depth("outbound-failed") == 30
 
+    def test_with_keep_the_commands_to_paste_and_the_addresses_work(self) -> None:
+        token_file = self.folder / "admin-token"
+        found: dict[str, str] = {}
+
+        def try_them(_: GatewayProcess) -> bool:
+            said = self.said()
+            for name in ("the page", "metrics"):
+                (url,) = re.findall(rf"{name} +(http\S+)", said)
+                with urlopen(url) as answer:
+                    found[name] = answer.read().decode()
+            block = said.partition("the first three lines once:\n")[2].partition("\n\n")[0]
+            lines = [line.strip().partition("     (")[0] for line in block.splitlines()]
+            # bash without a terminal expands aliases only when it is told to.
+            done = subprocess.run(
+                ["bash", "-O", "expand_aliases"],
+                input="\n".join(lines),
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            found["commands"] = done.stdout + done.stderr
+            raise KeyboardInterrupt
+
+        with mock.patch.object(GatewayProcess, "running", property(try_them)):
+            status = self.play(self.fates("nobody"), keep=True)
+        assert status == 0, self.said()
+        assert token_file.stat().st_mode & 0o777 == 0o600
+        assert "<html" in found["the page"]
+        assert "whatsapp_egress_up_info" in found["metrics"]
+        for said in (
+            "bravo is paused until",
+            "tenant_not_found",
+            "... and 25 more that match.",
+            "Not in hand",
+        ):
+            assert said in found["commands"], found["commands"]
+
     def test_the_command_to_publish_one_more_works(self) -> None:
         settings = Settings.from_environment({**self.environ, "TENANT_SERVICE_URL": "http://127.0.0.1:1"})
         channel = self.upstream.channel
         channel.exchange_declare("whatsapp-exchange", "topic", durable=True)
         queue = channel.queue_declare("", exclusive=True).method.queue
         channel.queue_bind(queue, "whatsapp-exchange", "outbound.processed.#")
-        subprocess.run(["/bin/sh", "-c", demo._publish_command(settings, self.folder)], check=True)
+        subprocess.run(["/bin/sh", "-c", publish_command(settings, self.folder)], check=True)
         assert self.upstream.depth(queue) == 1
 
 

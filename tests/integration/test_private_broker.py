@@ -1,4 +1,5 @@
 import ssl
+import subprocess
 import tempfile
 import unittest
 from pathlib import Path
@@ -54,6 +55,14 @@ class PrivateBrokerTests(unittest.TestCase):
         channel = self.channel()
         self.broker.start_again()
         channel.queue_declare("", exclusive=True)
+
+    def test_a_script_that_is_its_rabbitmqctl_can_be_written(self) -> None:
+        self.queue("told-of", 0)
+        with tempfile.TemporaryDirectory() as folder:
+            script = Path(folder) / "rabbitmqctl"
+            self.broker.write_ctl(script)
+            said = subprocess.run([str(script), "-q", "list_queues", "name"], capture_output=True, check=True)
+        assert b"told-of" in said.stdout
 
     def test_connections_are_closed_by_force(self) -> None:
         channel = self.channel()

@@ -36,7 +36,7 @@ class Process(World):
         kept = {
             name: value
             for name, value in os.environ.items()
-            if name in ("PATH", "HOME") or name.startswith("COVERAGE")
+            if name in ("PATH", "HOME", "PYTHONPATH") or name.startswith("COVERAGE")
         }
         self.log_file = self.folder / "log"
         self.process = Popen(

@@ -10,7 +10,7 @@ from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 
 from tests.integration.rabbit import Publisher, WithRabbit
-from whatsapp_egress.clients.broker import BrokerAddress, RabbitBroker, Topology
+from whatsapp_egress.clients.broker import BrokerAddress, Look, RabbitBroker, Topology
 from whatsapp_egress.clients.broker.delivery import RabbitDelivery
 from whatsapp_egress.deferred import Place
 
@@ -56,8 +56,8 @@ class Worker:
     def lose_deferred(self) -> None:
         self.deferred_lost += 1
 
-    def looked(self, consumers: int, depth: int) -> None:
-        self.looks.append((consumers, depth))
+    def looked(self, look: Look) -> None:
+        self.looks.append((look.workers, look.messages))
 
     @property
     def bodies(self) -> list[bytes]:

@@ -11,6 +11,7 @@ from twisted.internet import reactor
 from tests.integration.rabbit import DeadLetter, WithRabbit
 from whatsapp_egress.clients.broker.delivery import RabbitDelivery
 from whatsapp_egress.observe.redaction import Redactor
+from whatsapp_egress.observe.tracing import Tracing
 from whatsapp_egress.pipeline.job import Parcel
 from whatsapp_egress.pipeline.outcome import Outcome
 from whatsapp_egress.sandbox.server import Sandbox
@@ -40,6 +41,7 @@ class World(WithRabbit):
     """A broker that is clean, a sandbox, and `start_gateway` with any settings."""
 
     gateway: Egress | None = None
+    tracing: Tracing | None = None
 
     async def setUp(self) -> None:
         await super().setUp()
@@ -69,7 +71,8 @@ class World(WithRabbit):
         }
 
     async def start_gateway(self, *, until_ready: bool = True, **settings: object) -> Egress:
-        gateway = Egress(reactor, Settings.from_environment(self.environment(**settings)), Redactor())
+        environment = self.environment(**settings)
+        gateway = Egress(reactor, Settings.from_environment(environment), Redactor(), self.tracing)
         self.gateway = gateway
         gateway.startService()
         self.addCleanup(self.stop_gateway)

@@ -7,19 +7,25 @@ import json
 import pytest
 from treq.client import HTTPClient
 from twisted.internet import reactor
-from twisted.internet.error import CannotListenError
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.resource import Resource
 
-from whatsapp_egress.observe.web import HealthService
+from whatsapp_egress.observe.web import PortTaken, WebService, health_resource
 
 
 class ProbeTests(TestCase):
     timeout = 20
 
     def setUp(self) -> None:
-        self.ready = False
-        self.service = HealthService(reactor, 0, "127.0.0.1", lambda: self.ready)
+        self.ready = self.healthy = False
+        root = Resource()
+        root.putChild(
+            b"health",
+            health_resource(lambda: self.healthy, lambda: b'{"status": "so"}', lambda: self.ready),
+        )
+        self.service = WebService(reactor, "HEALTH_CHECK_PORT", 0, "127.0.0.1", root)
         self.service.startService()
         self.addCleanup(self.service.stopService)
         pool = HTTPConnectionPool(reactor, persistent=False)
@@ -33,6 +39,12 @@ class ProbeTests(TestCase):
         status, body = await self.asked("/health/live")
 
         assert (status, json.loads(body)) == (200, {"status": "alive"})
+
+    async def test_how_all_is_comes_with_a_status_that_a_load_balancer_understands(self) -> None:
+        assert await self.asked("/health") == (503, b'{"status": "so"}\n')
+
+        self.healthy = True
+        assert await self.asked("/health") == (200, b'{"status": "so"}\n')
 
     async def test_it_is_ready_while_it_consumes(self) -> None:
         self.ready = True
@@ -58,6 +70,20 @@ class ProbeTests(TestCase):
 
         assert status == 405
 
-    def test_a_port_that_is_taken_is_an_error(self) -> None:
-        with pytest.raises(CannotListenError):
-            HealthService(reactor, self.service.port, "127.0.0.1", lambda: True).startService()
+    async def test_the_end_hangs_up_on_who_keeps_a_connection(self) -> None:
+        pool = HTTPConnectionPool(reactor)
+        self.addCleanup(pool.closeCachedConnections)
+        client = HTTPClient(Agent(reactor, pool=pool))
+        response = await client.get(f"http://127.0.0.1:{self.service.port}/health/live")
+        await response.content()
+        assert len(self.service._factory.protocols) == 1
+        await self.service.stopService()
+        while self.service._factory.protocols:
+            await deferLater(reactor, 0.01)
+
+    def test_a_port_that_is_taken_is_an_error_that_names_the_setting(self) -> None:
+        second = WebService(reactor, "PROMETHEUS_PORT", self.service.port, "127.0.0.1", Resource())
+        with pytest.raises(PortTaken) as caught:
+            second.startService()
+        assert caught.value.setting == "PROMETHEUS_PORT"
+        self.successResultOf(second.stopService())

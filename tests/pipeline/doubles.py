@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 
 from whatsapp_egress.deferred import Place, history
 from whatsapp_egress.errors import Unpublished
-from whatsapp_egress.message import Identity, Message
+from whatsapp_egress.message import Message
 from whatsapp_egress.pipeline.deferral import Backyard
 from whatsapp_egress.pipeline.job import Delivery, Job, Parcel
 from whatsapp_egress.pipeline.lanes import Lanes
@@ -55,6 +55,7 @@ class FakeDelivery:
     place: Place | None = None
     headers: Mapping[str, Any] = field(factory=dict)
     given_back: int = 0
+    routing_key: str = "outbound.processed.t1"
 
     def ack(self) -> bool:
         if self.alive:
@@ -88,13 +89,15 @@ class FakeBroker:
     on_announce: Callable[[], Deferred[None]] = confirmed
     dead_letters: list[DeadLetter] = field(factory=list)
     events: list[tuple[str, dict[str, Any]]] = field(factory=list)
+    event_headers: list[dict[str, str]] = field(factory=list)
 
     def dead_letter(self, body: bytes, properties: Any, headers: dict[str, str | int]) -> Deferred[None]:
         self.dead_letters.append(DeadLetter(body, properties, headers))
         return self.on_dead_letter()
 
-    def announce(self, routing_key: str, body: bytes) -> Deferred[None]:
+    def announce(self, routing_key: str, body: bytes, headers: dict[str, str]) -> Deferred[None]:
         self.events.append((routing_key, json.loads(body)))
+        self.event_headers.append(headers)
         return self.on_announce()
 
 
@@ -137,9 +140,20 @@ class Witness:
     """An observer that notes each call by its name, with what it was told beside the message."""
 
     calls: list[tuple[Any, ...]] = field(factory=list)
+    lookups: list[tuple[str, float, bool, bool | None]] = field(factory=list)
+    exchanges: list[tuple[Exchange, float]] = field(factory=list)
 
     def consumed(self, parcel: Parcel) -> None:
         self.calls.append(("consumed",))
+
+    def asked(self, tenant_id: str, trouble: str | None, seconds: float) -> None:
+        self.calls.append(("asked", tenant_id, trouble, seconds))
+
+    def credentials(self, tenant_id: str, seconds: float, *, cached: bool, known: bool | None) -> None:
+        self.lookups.append((tenant_id, seconds, cached, known))
+
+    def answered(self, job: Job, exchange: Exchange, seconds: float) -> None:
+        self.exchanges.append((exchange, seconds))
 
     def faulted(self, job: Job, fault: Fault, seconds: float) -> None:
         self.calls.append(("faulted", fault, seconds))
@@ -156,11 +170,14 @@ class Witness:
     def dead_lettered(self, parcel: Parcel, dead: Dead) -> None:
         self.calls.append(("dead_lettered", dead))
 
-    def unpublished(self, identity: Identity, what: str, cause: str) -> None:
+    def unpublished(self, parcel: Parcel, what: str, cause: str) -> None:
         self.calls.append(("unpublished", what, cause))
 
     def unsettled(self, parcel: Parcel) -> None:
         self.calls.append(("unsettled",))
+
+    def left(self, job: Job) -> None:
+        self.calls.append(("left",))
 
     def recalled(self, parcel: Parcel) -> None:
         self.calls.append(("recalled",))

@@ -236,3 +236,25 @@ class CredentialsTests(Trying):
 
         assert (self.graph.requests, self.job.attempts) == ([], 0)
         assert self.witness.names == []
+
+    def test_each_lookup_is_told_of_and_what_it_says_of_the_tenant(self) -> None:
+        self.attempt().at_hand("t1")
+        assert self.witness.lookups == [("t1", 0.0, True, True)]
+
+        for found, known in (
+            (CREDENTIALS, True),
+            (CredentialsSuspended("expired"), True),
+            (TenantNotFound("t1"), False),
+            (CredentialsUnavailable("connect", "refused"), None),
+        ):
+            self.credentials.answer = found
+            self.look_up()
+            assert self.witness.lookups[-1] == ("t1", 0.0, False, known)
+
+
+class ExchangeTests(Trying):
+    def test_every_exchange_is_told_of_however_it_ended(self) -> None:
+        for exchange in (OK, error(131000, 500), Unsent("refused"), Unanswered("reset")):
+            self.try_it(exchange)
+
+            assert self.witness.exchanges[-1] == (exchange, 0.0)

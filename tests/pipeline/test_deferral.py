@@ -93,6 +93,15 @@ class ExceedingTests(Deferring):
         confirm.callback(None)
         assert self.acks("4") == 1
 
+    def test_it_says_how_many_wait(self) -> None:
+        confirm: Deferred[None] = Deferred()
+        self.offer("1", "2", "3", "4", "5")
+        self.stage.pass_time(1.5)
+        self.queues.on_publish = lambda: confirm
+        self.offer("6")
+
+        assert self.stage.lanes._deferrals["t1"].waiting == 3
+
     def test_they_come_back_in_order_as_room_comes(self) -> None:
         self.offer("1", "2", "3", "4", "5", "6", "7")
         self.stage.pass_time(2)
@@ -425,6 +434,17 @@ class LeaseTests(Deferring):
         self.stage.pass_time(3)
 
         assert self.stage.in_flight == ["1", "2", "new"]
+
+    def test_they_are_taken_at_once_when_an_operator_closes_the_breaker(self) -> None:
+        self.stage.offer("0")
+        standing = self.stage.standings.find("t1")
+        assert standing is not None
+        standing.breaker.trip()
+        self.leave_behind("1")
+        assert self.queue(FIRST).prefetch == 0
+
+        assert self.stage.lanes.reset_breaker("t1")
+        assert self.queue(FIRST).prefetch > 0
 
     def test_its_pause_holds(self) -> None:
         self.leave_behind("1", pause=PAUSE)

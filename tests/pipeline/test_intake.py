@@ -283,3 +283,22 @@ class CopyTests(Receiving):
 
         assert self.copy().acks == 0
         assert len(self.offered) == 2
+
+    def test_but_not_more_often_than_it_was_dead_lettered(self) -> None:
+        self.end(DEAD)
+        self.copy()
+        self.end(Sent("wamid.1"))
+
+        assert self.copy().acks == 1
+        assert len(self.offered) == 2
+
+    def test_a_dead_letter_whose_ack_was_lost_counts_once(self) -> None:
+        first = self.offered[0].delivery
+        assert isinstance(first, FakeDelivery)
+        first.alive = False
+        self.end(DEAD)
+        self.copy()
+        assert self.copy(redelivered=True).acks == 1
+
+        assert self.copy().acks == 1
+        assert len(self.offered) == 2

@@ -57,6 +57,38 @@ class BreakerTests(Troubled):
             self.end(verdict, "c")
             assert self.state() is State.OPEN, verdict
 
+    def test_an_operator_can_close_it(self) -> None:
+        self.open()
+        self.offer("d", "e")
+        assert self.stage.lanes.reset_breaker("t1")
+
+        assert self.state() is State.CLOSED
+        assert self.stage.in_flight == ["d"]  # one finds out
+        self.end(SENT, "d")
+        assert self.stage.in_flight == ["e"]
+
+    def test_and_make_it_forget_what_was_counted(self) -> None:
+        self.offer("a", "b", "c", "d")
+        self.end(EXHAUSTED, "a", "b")
+        assert self.stage.lanes.reset_breaker("t1")
+
+        self.end(EXHAUSTED, "c", "d")
+        assert self.state() is State.CLOSED
+
+    def test_also_of_a_tenant_that_has_no_lane(self) -> None:
+        self.open()
+        self.stage.pass_time(5, step=0.5)
+        assert len(self.stage.lanes) == 0
+
+        assert self.stage.lanes.reset_breaker("t1")
+        assert self.state() is State.CLOSED
+
+    def test_one_that_is_closed_needs_no_closing(self) -> None:
+        self.offer("a")
+
+        assert not self.stage.lanes.reset_breaker("t1")
+        assert not self.stage.lanes.reset_breaker("nobody")
+
     def test_a_success_in_between_keeps_it_closed(self) -> None:
         self.offer("a", "b", "c", "d")
         self.end(EXHAUSTED, "a", "b")

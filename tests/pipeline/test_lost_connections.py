@@ -182,7 +182,7 @@ class World:
         self._later([0, 0.05, 1], end)
         return confirmed
 
-    def announce(self, _routing_key: str, _body: bytes) -> Deferred[None]:
+    def announce(self, _routing_key: str, _body: bytes, _headers: dict[str, str]) -> Deferred[None]:
         return succeed(None)
 
     def declare(self, tenant_id: str) -> Deferred[None]:

@@ -136,7 +136,7 @@ class WaitsForTests(_Looking):
         self.stage.turns.breaker.trip()
         self.offer("1")
 
-        assert self.waits_for == WaitsFor(Cause.BREAKER, 5.0)
+        assert self.waits_for == WaitsFor(Cause.ROAD, 5.0)
 
     def test_the_roads_probe(self) -> None:
         self.stage.turns.breaker.trip()
@@ -145,7 +145,7 @@ class WaitsForTests(_Looking):
         self.stage.clock.advance(5)
 
         assert self.stage.in_flight == ["other"]
-        assert self.waits_for == WaitsFor(Cause.BREAKER)
+        assert self.waits_for == WaitsFor(Cause.ROAD)
 
     def test_a_throttled_number(self) -> None:
         self.offer("1")

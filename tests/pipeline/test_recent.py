@@ -10,7 +10,7 @@ from whatsapp_egress.message import Identity
 from whatsapp_egress.pipeline import recent
 from whatsapp_egress.pipeline.job import Parcel
 from whatsapp_egress.pipeline.recent import KEEP_SECONDS, Ending, Recent, digest
-from whatsapp_egress.policy.verdict import History, Sent
+from whatsapp_egress.policy.verdict import Dead, History, Outcome, Reason, Sent
 
 
 def parcel(body: bytes = b"body") -> Parcel:
@@ -128,6 +128,21 @@ class AlikeTests(Remembering):
         recalled = [self.recall() for _ in range(4)]
         assert recalled == [ending("not acked", acked=False), History(2), ending("acked"), None]
 
+    def test_each_that_was_acked_comes_again_when_the_connection_is_lost(self) -> None:
+        self.ended()
+        self.ended()
+        self.recent.lost()
+
+        assert [self.recall() for _ in range(3)] == [ending(), ending(), None]
+
+    def test_but_not_one_that_was_acked_long_before(self) -> None:
+        self.ended()
+        self.clock.advance(KEEP_SECONDS)
+        self.ended()
+        self.recent.lost()
+
+        assert [self.recall(), self.recall()] == [ending(), None]
+
     def test_two_that_ended_differently_come_again_as_both(self) -> None:
         for wamid in ("wamid.1", "wamid.2"):
             self.ended(wamid=wamid, acked=False)
@@ -181,7 +196,7 @@ class ForgettingTests(Remembering):
         self.clock.advance(KEEP_SECONDS)
         self.ended(b"new")
 
-        assert len(self.recent._acked._by_digest) == 1
+        assert len(self.recent._acked) == 1
 
     def test_no_more_than_so_many_are_kept_and_the_oldest_goes_first(self) -> None:
         self.patch(recent, "KEEP_MOST", 2)
@@ -189,3 +204,27 @@ class ForgettingTests(Remembering):
             self.ended(body, acked=False)
 
         assert [self.recall(body) is not None for body in (b"1", b"2", b"3")] == [False, True, True]
+
+
+class SentTests(Remembering):
+    def sent(self, body: bytes, *, verdict: Outcome, acked: bool = True, tenant: str | None = "t1") -> None:
+        identity = Identity(tenant, "1", body.decode())
+        self.recent.end(self.begun(body), Ending(identity, 1, verdict, published=True, acked=acked))
+
+    def test_what_was_sent_and_how_long_ago(self) -> None:
+        self.sent(b"m1", verdict=Sent("wamid.1"))
+        self.clock.advance(10)
+        self.sent(b"m2", verdict=Sent("wamid.2"), acked=False)
+        self.sent(b"m3", verdict=Dead(Reason.REJECTED, "no"))
+        self.sent(b"m4", verdict=Sent("wamid.4"), tenant=None)
+        self.left(History(), b"m5")
+        self.clock.advance(5)
+        assert self.recent.sent() == {("t1", "m1"): 15.0, ("t1", "m2"): 5.0}
+
+    def test_of_two_with_the_same_ids_the_later_counts(self) -> None:
+        for body, acked in ((b"m1", False), (b"m1 ", True)):
+            self.recent.end(
+                self.begun(body), Ending(Identity("t1", "1", "m1"), 1, Sent(), published=True, acked=acked)
+            )
+            self.clock.advance(10)
+        assert self.recent.sent() == {("t1", "m1"): 10.0}

@@ -15,12 +15,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.pipeline.doubles import FakeBroker, FakeDelivery, Witness, a_job
 from tests.pipeline.queues import FakeQueues
-from whatsapp_egress.deferred import ATTEMPTS_HEADER, GRANTED_HEADER, Place
+from whatsapp_egress.deferred import ATTEMPTS_HEADER, GRANTED_HEADER, SPAN_HEADER, Place
 from whatsapp_egress.errors import QueueTrouble, Unpublished
 from whatsapp_egress.pipeline.job import Delivery, Job, Parcel
 from whatsapp_egress.pipeline.outcome import Outcome
 from whatsapp_egress.pipeline.recent import Recent, digest
 from whatsapp_egress.pipeline.store import Store
+from whatsapp_egress.policy.trace import TraceContext
 
 PLACE = Place("t1")
 
@@ -67,7 +68,7 @@ class _Storing(SynchronousTestCase):
         self.preparing: Deferred[None] | None = None
         self.trouble: Exception | None = None
         self.store = Store(
-            PLACE, self.shelf, self.prepare, self.outcome, self.recent, self.give_up, self.clock
+            PLACE, self.shelf.publish, self.prepare, self.outcome, self.recent, self.give_up, self.clock
         )
 
     async def prepare(self, again: bool) -> None:
@@ -140,6 +141,15 @@ class PutTests(_Storing):
         self.store.put(job)
 
         assert self.shelf.headers == [{ATTEMPTS_HEADER: 2, GRANTED_HEADER: "repeated"}]
+
+    def test_the_span_that_ends_goes_with_it(self) -> None:
+        job = a_job("1", delivery=FakeDelivery(b"1"))
+        job.span = TraceContext("1" * 32, "2" * 16, sampled=True)
+        self.recent.begin(job)
+        self.store.put(job)
+
+        (headers,) = self.shelf.headers
+        assert headers[SPAN_HEADER] == f"00-{'1' * 32}-{'2' * 16}-01"
 
     def test_what_is_not_in_the_queue_for_sure_is_counted(self) -> None:
         self.preparing = Deferred()

@@ -215,6 +215,25 @@ class LookingTests(_Ordering):
         self.add("3", "a", 9)
         assert self.names(items[0] for items in self.order.conversations()) == ["2"]
 
+    def test_what_goes_before_one_is_told_as_it_goes(self) -> None:
+        names = [
+            self.add(name, "alice", priority) for name, priority in (("a", 5), ("b", 1), ("c", 9), ("d", 5))
+        ]
+        self.add("x", "bob")
+        a, b, c, d = names
+
+        assert self.order.before(b) == [c, a, d]
+        assert self.order.before(c) == []
+        assert self.order.next() is c
+        late = self.add("e", "alice", 10)
+        assert self.order.before(late) == [c]
+        assert self.order.before(c) == []
+
+    def test_nothing_is_told_of_what_is_not_here(self) -> None:
+        self.add("a", "alice")
+
+        assert self.order.before(Item("a")) is None
+
     def test_it_holds_a_conversation_until_its_last_message_is_done(self) -> None:
         first = self.add("1", "a")
         assert self.order.holds("a")

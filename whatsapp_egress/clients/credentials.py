@@ -55,7 +55,9 @@ class _Tenant:
 class CredentialCache:
     """One fetch at a time per tenant, however many messages wait for it.
 
-    `now` gives seconds since the epoch. `learned` is told every token, so that no log ever shows it.
+    `now` gives seconds since the epoch. `learned` is told every token, so that no log ever shows it; `asked`,
+    each time the Tenant Service was asked: about whom, what went wrong (None: it answered), and how many
+    seconds it took.
     """
 
     _source: Source
@@ -64,6 +66,7 @@ class CredentialCache:
     _now: Callable[[], float]
     _jitter: Callable[[], float]
     _learned: Callable[[str], None]
+    _asked: Callable[[str, str | None, float], None]
     _tenants: OrderedDict[str, _Tenant] = field(factory=OrderedDict, init=False)
     _tasks: Tasks = field(factory=Tasks, init=False)
 
@@ -101,6 +104,11 @@ class CredentialCache:
         tenant = self._tenant(tenant_id)
         if tenant.entry and tenant.entry.credentials is refused:
             tenant.entry = None
+
+    def forget(self, tenant_id: str) -> None:
+        """Drop whatever is kept of the tenant, a refusal too. Who waits for an answer still gets it, but it
+        is not kept: it may be older than what made somebody ask for this."""
+        self._tenants.pop(tenant_id, None)
 
     def stop(self) -> None:
         """Ask no more."""
@@ -150,13 +158,23 @@ class CredentialCache:
         tried = 0
         while True:
             try:
-                return await self._source.fetch(tenant_id)
+                return await self._ask_source(tenant_id)
             except CredentialsUnavailable as error:
                 self._away(tenant_id, tenant, error)
                 tried += 1
                 if tried == TRIES:
                     raise
             await deferLater(self._clock, FIRST_PAUSE * 2 ** (tried - 1) * (1 + self._jitter()))
+
+    async def _ask_source(self, tenant_id: str) -> Credentials:
+        began, trouble = self._clock.seconds(), None
+        try:
+            return await self._source.fetch(tenant_id)
+        except CredentialsUnavailable as error:
+            trouble = error.reason
+            raise
+        finally:
+            self._asked(tenant_id, trouble, self._clock.seconds() - began)
 
     def _away(self, tenant_id: str, tenant: _Tenant, error: CredentialsUnavailable) -> None:
         now = self._now()

@@ -27,7 +27,7 @@ from whatsapp_egress.clients.tls import OpenLines, ReadyEndpoint, TrustRoot, exp
 from whatsapp_egress.errors import NoReply, NotConnected
 
 LARGEST_ANSWER = 1 << 20
-"""Bytes of an answer that are read (contract: answers over 1 MiB are refused)."""
+"""Bytes of an answer that are read, if nobody says otherwise (contract: answers over 1 MiB are refused)."""
 
 IDLE_SECONDS = 60.0
 """How long an unused connection is kept: the longer, the likelier the server closes it as we write."""
@@ -117,7 +117,7 @@ class _Bytes:
 
 
 class _TooLargeError(Exception):
-    """An answer has more than `LARGEST_ANSWER` bytes."""
+    """An answer has more bytes than are taken."""
 
 
 class _Body(Protocol):
@@ -148,8 +148,8 @@ class _Body(Protocol):
 class HttpClient:
     """Requests over one pool of verified connections.
 
-    No redirect is followed, no cookie is kept, no encoding is undone, an answer has at most
-    `LARGEST_ANSWER` bytes, and `timeout` seconds cover the exchange from the first byte to the last.
+    No redirect is followed, no cookie is kept, no encoding is undone, an answer has at most `largest` bytes,
+    and `timeout` seconds cover the exchange from the first byte to the last.
     """
 
     _treq: HTTPClient
@@ -157,9 +157,18 @@ class HttpClient:
     _open: OpenLines
     _reactor: Any
     _timeout: float
+    _largest: int = LARGEST_ANSWER
 
     @classmethod
-    def over(cls, reactor: Any, trust: TrustRoot, *, timeout: float, most_idle: int) -> HttpClient:
+    def over(
+        cls,
+        reactor: Any,
+        trust: TrustRoot,
+        *,
+        timeout: float,
+        most_idle: int,
+        largest: int = LARGEST_ANSWER,
+    ) -> HttpClient:
         """A client with its own pool, which keeps up to `most_idle` unused connections per origin."""
         pool = HTTPConnectionPool(reactor, persistent=True)
         pool.maxPersistentPerHost = most_idle
@@ -169,7 +178,7 @@ class HttpClient:
         lines = OpenLines()
         agent = Agent.usingEndpointFactory(reactor, _Endpoints(reactor, trust, timeout, lines), pool)
         client = HTTPClient(_PlainAgent(agent), data_to_body_producer=_Bytes)
-        return cls(client, pool, lines, reactor, timeout)
+        return cls(client, pool, lines, reactor, timeout, largest)
 
     async def close(self) -> None:
         """Close the unused connections and abort all others; returns when they are gone."""
@@ -200,7 +209,7 @@ class HttpClient:
             if _cancelled(error):
                 raise CancelledError from error
             raise NoReply(explain(error)) from error
-        reader = _Body(LARGEST_ANSWER)
+        reader = _Body(self._largest)
         left = max(0.0, deadline - self._reactor.seconds())
         reader.done.addTimeout(left, self._reactor, lambda _, __: (b"", False))
         response.deliverBody(reader)

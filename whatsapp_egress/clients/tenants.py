@@ -92,10 +92,15 @@ class TenantFile:
     _now: Callable[[], float]
     _learned: Callable[[str], None]
     """Told every token that is given out, so that no log ever shows it."""
+    _asked: Callable[[str, str | None, float], None]
+    """Told when it gives no usable answer, and when it does again: about whom it was asked, what went wrong
+    (None: nothing), and 0 seconds."""
     _stamp: tuple[int, int, int] | None = field(default=None, init=False)
     _tenants: dict[str, Any] = field(factory=dict, init=False)
     _problem: str | None = field(default=None, init=False)
     _good_until: float = field(default=0.0, init=False)
+    _failed: bool = field(default=False, init=False)
+    """Whether somebody was told that it can't be read, and not yet that it can again."""
 
     def at_hand(self, tenant_id: str) -> Credentials | None:
         """Credentials that can be used; None where `get` would refuse."""
@@ -110,6 +115,8 @@ class TenantFile:
             return succeed(self._read(tenant_id))
         except CredentialsUnavailable as error:
             log.error("credential_fetch_failed", tenantId=tenant_id, reason=error.reason, detail=str(error))
+            self._failed = True
+            self._asked(tenant_id, error.reason, 0.0)
             return fail(error)
         except (TenantNotFound, CredentialsSuspended) as error:
             return fail(error)
@@ -123,10 +130,17 @@ class TenantFile:
             raise TenantNotFound(tenant_id)
         credentials = read_credentials(tenant_id, self._tenants[tenant_id], now)
         self._learned(credentials.token)
+        if self._failed:
+            self._failed = False
+            self._asked(tenant_id, None, 0.0)
         return credentials
 
     def drop(self, tenant_id: str, refused: Credentials) -> None:
         """There is nothing to drop: the file is what it is until somebody changes it."""
+
+    def forget(self, tenant_id: str) -> None:  # noqa: ARG002 - all are in one file
+        """Read the file anew, whether or not it looks like another one."""
+        self._stamp = None
 
     def stop(self) -> None:
         """There is nothing to stop: nobody ever waits for a file."""

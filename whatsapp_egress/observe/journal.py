@@ -8,18 +8,19 @@ from attrs import define
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from whatsapp_egress.message import Identity
+from whatsapp_egress.observe.everyone import Deaf
 from whatsapp_egress.pipeline.job import Job, Parcel
 from whatsapp_egress.policy.breaker import Breaker, State
 from whatsapp_egress.policy.pause import Pause
 from whatsapp_egress.policy.table import ErrorClass
+from whatsapp_egress.policy.trace import log_fields
 from whatsapp_egress.policy.verdict import Dead, Fault, Sent, Wait
 
 log = Logger()
 
 
 @define
-class Journal:
+class Journal(Deaf):
     """An `Observer` that writes the log."""
 
     _clock: IReactorTime
@@ -59,11 +60,14 @@ class Journal:
             duration=_ms(self._clock.seconds() - parcel.received),
         )
 
-    def unpublished(self, identity: Identity, what: str, cause: str) -> None:
-        log.error("message_unpublished", **_ids(identity), what=what, detail=cause)
+    def unpublished(self, parcel: Parcel, what: str, cause: str) -> None:
+        log.error("message_unpublished", **_ids(parcel), what=what, detail=cause)
 
     def unsettled(self, parcel: Parcel) -> None:
         log.warn("message_unsettled", **_about(parcel))
+
+    def left(self, job: Job) -> None:
+        log.debug("message_left", **_about(job, job.attempts))
 
     def recalled(self, parcel: Parcel) -> None:
         log.info("message_recalled", **_about(parcel))
@@ -105,15 +109,19 @@ class Journal:
 def _about(parcel: Parcel, before: int | None = None) -> dict[str, Any]:
     """Whose it is, and the attempts made before; by default all but the last one, which is being told of."""
     retries = max(0, parcel.attempts - 1) if before is None else before
-    return {**_ids(parcel.identity), "retryCount": retries}
+    return {**_ids(parcel), "retryCount": retries}
 
 
-def _ids(identity: Identity) -> dict[str, Any]:
-    return {
+def _ids(parcel: Parcel) -> dict[str, Any]:
+    """Whose it is, and the trace it belongs to, if any."""
+    identity = parcel.identity
+    ids = {
         "tenantId": identity.tenant_id,
         "phoneNumberId": identity.phone_number_id,
         "internalId": identity.internal_id,
     }
+    context = parcel.context
+    return ids if context is None else {**ids, **log_fields(context)}
 
 
 def _of(fault: Fault) -> dict[str, Any]:

@@ -48,6 +48,8 @@ _IDENTIFIERS = frozenset(
         "wamid",
         "fbtrace",
         "fbtraceid",
+        "traceid",
+        "spanid",
         "timestamp",
         "time",
         "logger",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import define
 from twisted.internet.defer import CancelledError, Deferred
@@ -15,6 +15,7 @@ from whatsapp_egress.pipeline.job import Job
 from whatsapp_egress.pipeline.observer import Observer
 from whatsapp_egress.policy.credentials import Credentials
 from whatsapp_egress.policy.table import ErrorTable
+from whatsapp_egress.policy.trace import log_fields
 from whatsapp_egress.policy.verdict import (
     Dead,
     Exchange,
@@ -68,10 +69,24 @@ class Attempt:
 
     def at_hand(self, tenant_id: str) -> Credentials | None:
         """Credentials that can be used without asking anybody."""
-        return self._credentials.at_hand(tenant_id)
+        began = self._clock.seconds()
+        found = self._credentials.at_hand(tenant_id)
+        if found is not None:
+            self._observer.credentials(tenant_id, self._clock.seconds() - began, cached=True, known=True)
+        return found
 
     async def look_up(self, job: Job) -> Credentials | Dead | Wait:
         """Ask for the credentials that `job` needs; or its verdict, where there are none."""
+        began = self._clock.seconds()
+        found = await self._find(job)
+        known: bool | None = None  # what a wait says
+        if not isinstance(found, Wait):
+            known = not (isinstance(found, Dead) and found.reason is Reason.TENANT_NOT_FOUND)
+        seconds = self._clock.seconds() - began
+        self._observer.credentials(job.message.tenant_id, seconds, cached=False, known=known)
+        return found
+
+    async def _find(self, job: Job) -> Credentials | Dead | Wait:
         tenant_id = job.message.tenant_id
         try:
             return await self._credentials.get(tenant_id)
@@ -84,7 +99,7 @@ class Attempt:
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - a fault of ours; nothing was sent
-            log.failure("attempt_failed", tenantId=tenant_id, internalId=job.message.internal_id)
+            log.failure("attempt_failed", **_about(job))
             return _without_credentials(f"a fault of the gateway's ({type(error).__name__})")
 
     async def __call__(self, job: Job, credentials: Credentials) -> Verdict:
@@ -106,15 +121,21 @@ class Attempt:
             exchange = await self._graph.send(
                 job.message.phone_number_id, credentials.token, job.message.payload
             )
+            self._observer.answered(job, exchange, self._clock.seconds() - began)
             verdict = judge(exchange, self._table, job.history, self._patience)
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - a fault of ours, and Meta may have the message
-            log.failure("attempt_failed", tenantId=job.message.tenant_id, internalId=job.message.internal_id)
+            log.failure("attempt_failed", **_about(job))
             return Dead(Reason.IN_DOUBT, f"a fault of the gateway's ({type(error).__name__})")
         if isinstance(verdict, (Retry, Wait, Dead)) and verdict.fault:
             self._observer.faulted(job, verdict.fault, self._clock.seconds() - began)
         return verdict
+
+
+def _about(job: Job) -> dict[str, Any]:
+    message = job.message
+    return {"tenantId": message.tenant_id, "internalId": message.internal_id, **log_fields(job.context)}
 
 
 def _without_credentials(cause: str) -> Wait:

@@ -56,6 +56,11 @@ class Backpressure:
         return bool(self._reasons)
 
     @property
+    def reasons(self) -> list[str]:
+        """Why nothing is taken now."""
+        return sorted(reason.value for reason in self._reasons)
+
+    @property
     def heavy(self) -> bool:
         """Whether too many bytes are in hand."""
         return Reason.BYTES in self._reasons

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from whatsapp_egress.deferred import Lease, Place, write_lease
 from whatsapp_egress.errors import QueueTrouble, Unpublished
+from whatsapp_egress.pipeline.depths import Depths
 from whatsapp_egress.pipeline.job import DeferredQueues, Delivery, Job
 from whatsapp_egress.pipeline.lane import Lane
 from whatsapp_egress.pipeline.leasehold import Leasehold
@@ -69,6 +70,8 @@ class Deferral:
         self, lane: Lane, yard: Backyard, on_over: Callable[[Deferral], None], *, first_over: bool
     ) -> None:
         self.behind = True
+        # When that began, by the clock.
+        self.since = yard.clock.seconds()
         # Whose lease the tenant's pause came with; None where an operator paused it here.
         self.paused_by: str | None = None
         self.lease = Leasehold(self._write_lease, yard.clock)
@@ -78,6 +81,7 @@ class Deferral:
         # Whether nothing is left in the first queue, and the other's turn has come.
         self._first_over = first_over
         self._first_place, self._back_place = Place(self.tenant_id, first=True), Place(self.tenant_id)
+        self._depths = Depths(yard.queues, yard.clock)
         self._first, self._back = self._store(self._first_place), self._store(self._back_place)
         self._declared = False
         self._preparing = DeferredLock()
@@ -94,6 +98,11 @@ class Deferral:
         """Whose it is."""
         return self._lane.tenant_id
 
+    @property
+    def waiting(self) -> int:
+        """How many messages wait in its queues, as was seen last, and on the way there."""
+        return self._depths.total + len(self._first) + len(self._back)
+
     def put(self, job: Job) -> None:
         """Defer a message that came in."""
         self.fall_behind()
@@ -103,6 +112,7 @@ class Deferral:
         """There is something in its queues, or about to be."""
         if not self.behind:
             self.behind = True
+            self.since = self._yard.clock.seconds()
             self._empty_looks.clear()
             self._yard.observer.deferring(self.tenant_id)
 
@@ -153,6 +163,8 @@ class Deferral:
                 await self._put_aside()
             await self._take()
             await self._find_out()
+            if self.behind:
+                await self._depths.count(self._first_place, self._back_place)
         except (QueueTrouble, Unpublished) as error:
             # The next look tries again; that there is no connection is told by the broker's client.
             log.debug("deferral_look_failed", tenantId=self.tenant_id, detail=str(error))
@@ -275,13 +287,13 @@ class Deferral:
         return recent.held(self._first_place) + recent.held(self._back_place)
 
     async def _all_empty(self) -> bool:
-        if await self._yard.queues.depth(self._first_place):
+        if await self._depths.look(self._first_place):
             self._first_over = False
             return False
         return await self._empty(self._back_place)
 
     async def _empty(self, place: Place) -> bool:
-        if await self._yard.queues.depth(place):
+        if await self._depths.look(place):
             self._empty_looks[place] = 0
             return False
         self._empty_looks[place] += 1
@@ -309,5 +321,11 @@ class Deferral:
     def _store(self, place: Place) -> Store:
         yard = self._yard
         return Store(
-            place, yard.queues, self._prepare_to_store, yard.outcome, yard.recent, yard.give_up, yard.clock
+            place,
+            self._depths.publish,
+            self._prepare_to_store,
+            yard.outcome,
+            yard.recent,
+            yard.give_up,
+            yard.clock,
         )

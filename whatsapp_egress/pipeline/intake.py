@@ -14,6 +14,7 @@ from whatsapp_egress.pipeline.job import Delivery, Job, Parcel
 from whatsapp_egress.pipeline.observer import Observer
 from whatsapp_egress.pipeline.outcome import Outcome
 from whatsapp_egress.pipeline.recent import Ending, Recent, digest
+from whatsapp_egress.policy.trace import log_fields, trace_of
 from whatsapp_egress.policy.verdict import Dead, History, Reason
 
 log = Logger()
@@ -58,7 +59,8 @@ class Intake:
             self._refuse(Parcel(delivery, name, error.identity, now), error.detail)
             return
         except Exception as error:  # noqa: BLE001 - a fault of ours, which each redelivery would meet again
-            log.failure("decoding_failed", bytes=len(delivery.body))
+            about = log_fields(trace_of(delivery.headers))
+            log.failure("decoding_failed", bytes=len(delivery.body), **about)
             detail = f"body: can't be read, for a fault of the gateway's ({type(error).__name__})"
             self._refuse(Parcel(delivery, name, Identity(), now), detail)
             return

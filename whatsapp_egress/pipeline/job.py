@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 
 from whatsapp_egress.deferred import Place
 from whatsapp_egress.message import Identity, Message
+from whatsapp_egress.policy.trace import TraceContext, trace_of
 from whatsapp_egress.policy.verdict import History
 
 
@@ -31,6 +32,10 @@ class Delivery(Protocol):
     @property
     def headers(self) -> Mapping[str, Any]:
         """The headers it was published with."""
+
+    @property
+    def routing_key(self) -> str:
+        """The key it was published with."""
 
     @property
     def redelivered(self) -> bool:
@@ -83,8 +88,8 @@ class Broker(Protocol):
     def dead_letter(self, body: bytes, properties: Any, headers: dict[str, str | int]) -> Deferred[None]:
         """Publish a copy with `headers` added; fires when confirmed, fails with `Unpublished`."""
 
-    def announce(self, routing_key: str, body: bytes) -> Deferred[None]:
-        """Publish an event; fires when confirmed, fails with `Unpublished`."""
+    def announce(self, routing_key: str, body: bytes, headers: dict[str, str]) -> Deferred[None]:
+        """Publish an event with `headers`; fires when confirmed, fails with `Unpublished`."""
 
 
 @define(eq=False)
@@ -101,7 +106,20 @@ class Parcel:
     received: float
     """When it came in, by the reactor's clock, in seconds."""
     attempts: int = 0
+    trace: TraceContext | None = field(init=False)
+    """The trace that its headers name."""
+    span: TraceContext | None = field(default=None, init=False)
+    """The span that is open for it, where spans are made; the one thing that an observer writes."""
     _older: list[Delivery] = field(factory=list, init=False)
+
+    @trace.default
+    def _named_trace(self) -> TraceContext | None:
+        return trace_of(self.delivery.headers)
+
+    @property
+    def context(self) -> TraceContext | None:
+        """What comes of it is a child of this."""
+        return self.span or self.trace
 
     @property
     def alive(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
 
 from whatsapp_egress.pipeline.holds import Holds, key_of
@@ -53,6 +53,11 @@ class Lane:
         self._stopped = False
         standing.on_change = self._breaker_changed
         standing.share(workers)
+
+    @property
+    def senders(self) -> Mapping[str, Sender]:
+        """Its phone numbers that have something in hand, or something to remember."""
+        return self._senders
 
     @property
     def active(self) -> int:
@@ -208,7 +213,7 @@ class Lane:
             return True
         credentials = self._lent or self._road.attempt.at_hand(self.tenant_id)
         if credentials is None:
-            self.outlook.looking_up = True
+            self.outlook.asker = job
             job.busy = True
             self._road.tasks.own(self._look_up(sender, job))
             return not self.outlook.looking_up  # it may have been known at once
@@ -252,7 +257,7 @@ class Lane:
         try:
             found = await self._road.attempt.look_up(job)
         finally:
-            self.outlook.looking_up = False
+            self.outlook.asker = None
             job.busy = False
             if isinstance(found, Credentials) and job.alive and not self._stopped:
                 self._lent = found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from attrs import define, field
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.logger import Logger
@@ -10,9 +12,10 @@ from whatsapp_egress.deferred import InvalidLease, Place, read_lease
 from whatsapp_egress.pipeline.deferral import Backyard, Deferral
 from whatsapp_egress.pipeline.job import Delivery, Job
 from whatsapp_egress.pipeline.lane import Lane
+from whatsapp_egress.pipeline.outlook import Position
 from whatsapp_egress.pipeline.road import Road, WaitsFor
 from whatsapp_egress.pipeline.rounds import Rounds
-from whatsapp_egress.pipeline.standing import Standings
+from whatsapp_egress.pipeline.standing import Standing, Standings
 from whatsapp_egress.policy.breaker import State
 from whatsapp_egress.policy.pause import Pause
 
@@ -45,6 +48,26 @@ class Lanes:
     def __len__(self) -> int:
         """How many tenants have a lane now."""
         return len(self._lanes)
+
+    def __iter__(self) -> Iterator[Lane]:
+        """The lanes that there are now."""
+        return iter(self._lanes.values())
+
+    def find(self, tenant_id: str) -> Lane | None:
+        """The lane of a tenant, if it has one."""
+        return self._lanes.get(tenant_id)
+
+    def deferral(self, tenant_id: str) -> Deferral | None:
+        """What the tenant has deferred, if anything."""
+        return self._deferrals.get(tenant_id)
+
+    def standing(self, tenant_id: str) -> Standing | None:
+        """What is known of a tenant, if anything is."""
+        return self._standings.find(tenant_id)
+
+    def new_standing(self, tenant_id: str) -> Standing:
+        """What a tenant begins with of which nothing is known."""
+        return self._standings.new(tenant_id)
 
     @property
     def deferring(self) -> int:
@@ -168,6 +191,22 @@ class Lanes:
         deferral.rewrite_lease()
         deferral.look()
         return True
+
+    def reset_breaker(self, tenant_id: str) -> bool:
+        """Close the tenant's breaker and forget what was counted; it goes on, from one message up. False
+        where it was closed and nothing was counted."""
+        standing = self._standings.find(tenant_id)
+        if standing is None or standing.breaker.pristine:
+            return False
+        standing.breaker.close()
+        if deferral := self._deferrals.get(tenant_id):
+            deferral.look()
+        return True
+
+    def position(self, job: Job) -> Position | None:
+        """Where a message stands in its lane; None where it has left it."""
+        lane = self._lanes.get(job.message.tenant_id)
+        return None if lane is None else lane.outlook.position(job)
 
     def waits_for(self, tenant_id: str) -> WaitsFor | None:
         """What the tenant's next message waits for; None where none waits."""

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from whatsapp_egress.message import Identity
 from whatsapp_egress.pipeline.job import Job, Parcel
 from whatsapp_egress.policy.breaker import Breaker
 from whatsapp_egress.policy.pause import Pause
-from whatsapp_egress.policy.verdict import Dead, Fault, Sent, Wait
+from whatsapp_egress.policy.verdict import Dead, Exchange, Fault, Sent, Wait
 
 
 class Observer(Protocol):
-    """Small calls, made as things happen; an observer changes nothing and raises nothing."""
+    """Small calls, made as things happen; an observer raises nothing, and changes `Parcel.span` alone."""
 
     def consumed(self, parcel: Parcel) -> None:
         """A delivery came in."""
+
+    def asked(self, tenant_id: str, trouble: str | None, seconds: float) -> None:
+        """The Tenant Service was asked about a tenant and answered after `seconds`, be it with a no; or did
+        not, and `trouble` is the reason in a word (`connect`, `no_answer`, `http_503`, `junk`, `file`)."""
+
+    def credentials(self, tenant_id: str, seconds: float, *, cached: bool, known: bool | None) -> None:
+        """A message looked for credentials: in `seconds` they were found, or the tenant is not `known`; None
+        where nobody can say now. `cached`: nobody had to be asked."""
+
+    def answered(self, job: Job, exchange: Exchange, seconds: float) -> None:
+        """An exchange with Meta ended, in whatever way, after `seconds`."""
 
     def faulted(self, job: Job, fault: Fault, seconds: float) -> None:
         """Meta said no, or nothing, after `seconds`."""
@@ -32,11 +42,14 @@ class Observer(Protocol):
     def dead_lettered(self, parcel: Parcel, dead: Dead) -> None:
         """It is safe in the dead-letter queue."""
 
-    def unpublished(self, identity: Identity, what: str, cause: str) -> None:
+    def unpublished(self, parcel: Parcel, what: str, cause: str) -> None:
         """The broker did not confirm `what`: a dead letter (published again) or an event (lost)."""
 
     def unsettled(self, parcel: Parcel) -> None:
         """The delivery's channel went away before the ack; the broker delivers it again."""
+
+    def left(self, job: Job) -> None:
+        """It was left with the broker, or given back to it, without an outcome: it comes again."""
 
     def recalled(self, parcel: Parcel) -> None:
         """A redelivery was recognised: its message is in hand already, or ended."""

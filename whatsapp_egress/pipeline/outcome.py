@@ -12,10 +12,10 @@ from twisted.internet.task import deferLater
 
 from whatsapp_egress import message
 from whatsapp_egress.errors import Unpublished
-from whatsapp_egress.message import Identity
 from whatsapp_egress.pipeline.job import Broker, Job, Parcel
 from whatsapp_egress.pipeline.observer import Observer
 from whatsapp_egress.pipeline.recent import Ending, Recent
+from whatsapp_egress.policy import trace
 from whatsapp_egress.policy.verdict import Dead, Moved, Sent
 from whatsapp_egress.policy.verdict import Outcome as Fate
 from whatsapp_egress.tasks import Tasks
@@ -54,6 +54,10 @@ class Outcome:
         """Bring `parcel` to its end; the caller has nothing more to do with it."""
         if isinstance(verdict, Sent):
             self._observer.delivered(parcel, verdict)
+        else:
+            # It may be published again, body and all, be it through another worker, and must not be dropped
+            # then. So what comes next is let through, and no more: it may be a copy, and be sent.
+            self._recent.one_more(parcel.digest)
         self._settling.own(self._settle(parcel, verdict, published=False))
 
     def settle_again(self, parcel: Parcel, ending: Ending) -> None:
@@ -72,6 +76,7 @@ class Outcome:
     def give_back(self, job: Job) -> None:
         """Put `job` back into its deferred queue, at its old place; what was tried is remembered."""
         self._recent.forget(job, job.history)
+        self._observer.left(job)
         job.give_back()
 
     def settled(self) -> Deferred[None]:
@@ -115,7 +120,7 @@ class Outcome:
                 await self._broker.dead_letter(parcel.delivery.body, parcel.delivery.properties, headers)
             except Unpublished as error:
                 if not told:
-                    self._observer.unpublished(parcel.identity, "dead letter", str(error))
+                    self._observer.unpublished(parcel, "dead letter", str(error))
                 told = True
             else:
                 self._observer.dead_lettered(parcel, dead)
@@ -128,24 +133,24 @@ class Outcome:
         """Publish the event, within reason."""
         if not self._events:
             return
-        identity = parcel.identity
         if len(self._announcing) >= MOST_EVENTS:
-            self._observer.unpublished(identity, "event", "too many wait already")
+            self._observer.unpublished(parcel, "event", "too many wait already")
             return
-        routing_key, body = message.event(identity, verdict, parcel.attempts, self._now())
-        self._announcing.own(self._announce_in_time(identity, routing_key, body))
+        routing_key, body = message.event(parcel.identity, verdict, parcel.attempts, self._now())
+        self._announcing.own(self._announce_in_time(parcel, routing_key, body))
 
-    async def _announce_in_time(self, identity: Identity, routing_key: str, body: bytes) -> None:
-        announcing = Deferred.fromCoroutine(self._announce_until_confirmed(routing_key, body))
+    async def _announce_in_time(self, parcel: Parcel, routing_key: str, body: bytes) -> None:
+        headers = trace.headers(parcel.context)
+        announcing = Deferred.fromCoroutine(self._announce_until_confirmed(routing_key, body, headers))
         try:
             await announcing.addTimeout(EVENT_PATIENCE, self._clock)
         except (CancelledError, defer.TimeoutError):
-            self._observer.unpublished(identity, "event", "not confirmed in time")
+            self._observer.unpublished(parcel, "event", "not confirmed in time")
 
-    async def _announce_until_confirmed(self, routing_key: str, body: bytes) -> None:
+    async def _announce_until_confirmed(self, routing_key: str, body: bytes, headers: dict[str, str]) -> None:
         while True:
             try:
-                return await self._broker.announce(routing_key, body)
+                return await self._broker.announce(routing_key, body, headers)
             except Unpublished:
                 await deferLater(self._clock, PUBLISH_AGAIN)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import ceil
 
-from attrs import define
+from attrs import define, frozen
 
 from whatsapp_egress.pipeline.holds import Holds
 from whatsapp_egress.pipeline.job import Job
@@ -27,10 +27,19 @@ NOT_WORTH = 10.0
 """Seconds of waiting for which messages that were taken from a deferred queue are not put back into it."""
 
 
+@frozen
+class Position:
+    """Where a message stands: so many of its conversation go before it, and this it waits for; None while it
+    is in flight."""
+
+    ahead: int
+    waits_for: WaitsFor | None
+
+
 @define(eq=False)
 class Outlook:
-    """Reads the parts of a lane and changes none. The lane tells it why its gate is shut, whether it asks for
-    credentials, and how many workers share the tenant's rate."""
+    """Reads the parts of a lane and changes none. The lane tells it why its gate is shut, which message asks
+    for credentials, and how many workers share the tenant's rate."""
 
     _road: Road
     _standing: Standing
@@ -40,7 +49,12 @@ class Outlook:
     _ramp: Ramp
     workers: int
     gate_cause: Cause = Cause.THROTTLE
-    looking_up: bool = False
+    asker: Job | None = None
+
+    @property
+    def looking_up(self) -> bool:
+        """Whether it asks for credentials."""
+        return self.asker is not None
 
     @property
     def shut(self) -> bool:
@@ -81,11 +95,59 @@ class Outlook:
             soonest = min(sender.bucket.next_in for sender in going)
             return WaitsFor(Cause.TOKEN, self._road.clock.seconds() + soonest)
         if self._road.turns.breaker.state is not State.CLOSED:
-            return WaitsFor(Cause.BREAKER, self._road.turns.breaker.until)
+            return WaitsFor(Cause.ROAD, self._road.turns.breaker.until)
         return WaitsFor(Cause.TURN)
+
+    def position(self, job: Job) -> Position | None:
+        """Where one message stands; None where it has left the lane."""
+        sender = self._senders.get(job.message.phone_number_id)
+        before = None if sender is None else sender.order.before(job)
+        if sender is None or before is None:
+            return None
+        first = before[0] if before else job
+        if first.busy and first is not self.asker:
+            return Position(len(before), WaitsFor(Cause.CONVERSATION) if before else None)
+        return Position(len(before), self._stopped_by(sender, first))
+
+    def _stopped_by(self, sender: Sender, job: Job) -> WaitsFor:
+        """What the first message of a conversation waits for, where it is not in flight."""
+        if shut := self._shut_for(sender, job):
+            until, cause = shut
+            return WaitsFor(cause, None if until == FOR_EVER else until)
+        if self.looking_up:
+            return WaitsFor(Cause.CREDENTIALS)
+        if not self._standing.breaker.allows():
+            return WaitsFor(Cause.BREAKER)  # one finds out
+        if sender.bucket.available < 1:
+            return WaitsFor(Cause.TOKEN, self._road.clock.seconds() + sender.bucket.next_in)
+        if self._road.turns.breaker.state is not State.CLOSED:
+            return WaitsFor(Cause.ROAD)  # one finds out
+        return WaitsFor(Cause.TURN)
+
+    def _shut_for(self, sender: Sender, job: Job) -> tuple[float, Cause] | None:
+        """What has an end and stops this message: the one of them that ends last."""
+        shut = self._whole_shut()
+        if sender.gate.opens_at is not None:
+            shut.append((sender.gate.opens_at, Cause.THROTTLE))
+        if (road := self._road.turns.breaker.until) is not None:
+            shut.append((road, Cause.ROAD))
+        if (held := self._holds.until(job)) is not None:
+            shut.append((held, Cause.RECIPIENT if job.pair_throttles else Cause.RETRY))
+        return max(shut, key=lambda each: each[0], default=None)
 
     def _shut(self) -> tuple[float, Cause] | None:
         """Until when nothing goes, and why; None where something may."""
+        shut = self._whole_shut()
+        # A number that holds nothing now counts too: what it held may have been deferred for its throttle.
+        opens = [
+            sender.gate.opens_at for sender in self._senders.values() if sender.order or sender.gate.shut
+        ]
+        if opens and all(each is not None for each in opens):
+            shut.append((min(each for each in opens if each is not None), Cause.THROTTLE))
+        return max(shut, key=lambda each: each[0], default=None)
+
+    def _whole_shut(self) -> list[tuple[float, Cause]]:
+        """What concerns the whole tenant, and until when."""
         clock, standing = self._road.clock, self._standing
         shut: list[tuple[float, Cause]] = []
         if standing.pause is not None:
@@ -98,13 +160,7 @@ class Outlook:
             shut.append((self._gate.opens_at, self.gate_cause))
         if standing.quota is not None and (opens_at := standing.quota.opens_at()) is not None:
             shut.append((opens_at, Cause.DAY))
-        # A number that holds nothing now counts too: what it held may have been deferred for its throttle.
-        opens = [
-            sender.gate.opens_at for sender in self._senders.values() if sender.order or sender.gate.shut
-        ]
-        if opens and all(each is not None for each in opens):
-            shut.append((min(each for each in opens if each is not None), Cause.THROTTLE))
-        return max(shut, key=lambda each: each[0], default=None)
+        return shut
 
     @property
     def must_defer(self) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from collections.abc import Iterator
 from hashlib import blake2b
+from itertools import count
 from typing import Generic, TypeVar
 
 from attrs import define, field, frozen
@@ -12,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from whatsapp_egress.deferred import Place
 from whatsapp_egress.message import Identity
 from whatsapp_egress.pipeline.job import Parcel
-from whatsapp_egress.policy.verdict import Dead, History, Outcome
+from whatsapp_egress.policy.verdict import History, Outcome, Sent
 
 T = TypeVar("T")
 
@@ -25,7 +27,7 @@ KEEP_DOUBTS = 86_400.0
 one."""
 
 KEEP_MOST = 100_000
-"""Bound of each memory: about 80 MB when full (measured: 0.8 KB for one)."""
+"""Bound of each memory: about 100 MB when full (measured: 1 KB for one)."""
 
 
 def digest(body: bytes, place: Place | None = None) -> bytes:
@@ -51,35 +53,55 @@ class Ending:
 
 @define
 class _Kept(Generic[T]):
-    """What is remembered by a message's digest, at most `KEEP_MOST` of it, the oldest forgotten first."""
+    """What is remembered by messages' digests, of each of those that are alike: at most `KEEP_MOST` in all,
+    the oldest forgotten first."""
 
     _clock: IReactorTime
     _seconds: float = KEEP_SECONDS
-    _by_digest: OrderedDict[bytes, tuple[float, T]] = field(factory=OrderedDict, init=False)
+    _came: Iterator[int] = field(factory=count, init=False)
+    _in_order: OrderedDict[int, tuple[float, bytes, T]] = field(factory=OrderedDict, init=False)
+    _alike: dict[bytes, list[int]] = field(factory=dict, init=False)
 
-    def put(self, name: bytes, value: T) -> None:
-        self._by_digest[name] = (self._clock.seconds(), value)
-        self._by_digest.move_to_end(name)
-        if len(self._by_digest) > KEEP_MOST:
-            self._by_digest.popitem(last=False)
+    def __len__(self) -> int:
+        return len(self._in_order)
 
-    def get(self, name: bytes) -> T | None:
-        found = self._by_digest.get(name)
-        return None if found is None else found[1]
+    def add(self, name: bytes, value: T) -> None:
+        number = next(self._came)
+        self._in_order[number] = (self._clock.seconds(), name, value)
+        self._alike.setdefault(name, []).append(number)
+        if len(self._in_order) > KEEP_MOST:
+            self._drop(next(iter(self._in_order)))
 
-    def drop(self, name: bytes) -> None:
-        self._by_digest.pop(name, None)
+    def get(self, name: bytes) -> list[T]:
+        return [self._in_order[number][2] for number in self._alike.get(name, ())]
+
+    def remove(self, name: bytes, value: T) -> None:
+        """Forget one of that name that equals `value`."""
+        self._drop(self._alike[name][self.get(name).index(value)])
+
+    def all(self) -> Iterator[tuple[float, T]]:
+        """All that is remembered, and since when."""
+        for when, _name, value in self._in_order.values():
+            yield when, value
 
     def drop_old(self) -> None:
         """Forget what is too old."""
         oldest = self._clock.seconds() - self._seconds
-        while self._by_digest and next(iter(self._by_digest.values()))[0] <= oldest:
-            self._by_digest.popitem(last=False)
+        while self._in_order and next(iter(self._in_order.values()))[0] <= oldest:
+            self._drop(next(iter(self._in_order)))
 
     def take_all(self) -> list[tuple[bytes, T]]:
-        taken = [(name, value) for name, (_, value) in self._by_digest.items()]
-        self._by_digest.clear()
+        taken = [(name, value) for _, name, value in self._in_order.values()]
+        self._in_order.clear()
+        self._alike.clear()
         return taken
+
+    def _drop(self, number: int) -> None:
+        _, name, _ = self._in_order.pop(number)
+        alike = self._alike[name]
+        alike.remove(number)
+        if not alike:
+            del self._alike[name]
 
 
 Due = Ending | History
@@ -97,7 +119,7 @@ class Recent:
         self._clock = clock
         self._in_hand: dict[bytes, list[Parcel]] = {}
         self._acked: _Kept[Ending] = _Kept(clock)
-        self._due: _Kept[list[Due]] = _Kept(clock)
+        self._due: _Kept[Due] = _Kept(clock)
         # Of what perhaps has several copies in a deferred queue: how many that come are not one too many.
         self._doubtful: _Kept[int] = _Kept(clock, KEEP_DOUBTS)
         self._from: Counter[Place] = Counter()
@@ -118,6 +140,18 @@ class Recent:
         if self._consuming_since is None:
             self._consuming_since = self._clock.seconds()
 
+    def in_hand(self) -> Iterator[Parcel]:
+        """All that are in hand."""
+        for alike in self._in_hand.values():
+            yield from alike
+
+    def endings(self) -> Iterator[tuple[float, Ending]]:
+        """How messages of the last minutes ended, each with when, by the reactor's clock."""
+        yield from self._acked.all()
+        for when, due in self._due.all():
+            if isinstance(due, Ending):
+                yield when, due
+
     def held(self, place: Place) -> int:
         """How many of those in hand came from there, and are not acknowledged."""
         return self._from[place]
@@ -131,15 +165,20 @@ class Recent:
     def end(self, parcel: Parcel, ending: Ending) -> None:
         """`parcel` is not in hand any more, for this is how it ended."""
         self._put_down(parcel)
-        if isinstance(ending.verdict, Dead):
-            # It may be published again, body and all, be it through another worker; that one must not be
-            # dropped, and that a second copy is dead-lettered too does no harm.
-            self._doubtful.drop(parcel.digest)
         if ending.acked:
-            self._acked.put(parcel.digest, ending)
+            self._acked.add(parcel.digest, ending)
             self._acked.drop_old()
         else:
             self._expect(parcel.digest, ending)
+
+    def sent(self) -> dict[tuple[str, str], float]:
+        """What was sent in the last minutes: tenant id and internal id, and how many seconds ago."""
+        now, ages = self._clock.seconds(), dict[tuple[str, str], float]()
+        for when, ending in sorted(self.endings(), key=lambda each: each[0]):
+            tenant_id, internal_id = ending.identity.tenant_id, ending.identity.internal_id
+            if isinstance(ending.verdict, Sent) and tenant_id is not None and internal_id is not None:
+                ages[tenant_id, internal_id] = now - when
+        return ages
 
     def lost(self) -> None:
         """The connection that deliveries came on was lost."""
@@ -160,9 +199,7 @@ class Recent:
         if due := self._due.get(name):
             # What was acked comes again perhaps, the rest for sure.
             found = min(due, key=lambda one: isinstance(one, Ending) and one.acked)
-            due.remove(found)
-            if not due:
-                self._due.drop(name)
+            self._due.remove(name, found)
             return found
         # The first delivery is alive as far as we know: the broker knows better.
         return alike[0] if alike else None
@@ -178,25 +215,34 @@ class Recent:
         if name in self._in_hand or self._acked.get(name) or self._due.get(name):
             return True
         self._doubtful.drop_old()
-        self._doubtful.put(name, self._doubtful.get(name) or 1)
+        self._await(name, self._awaited(name) or 1)
         return False
 
     def one_more(self, name: bytes) -> None:
-        """One of that name goes into its deferred queue, or back into it, that must come from there again."""
-        awaited = self._doubtful.get(name)
+        """One of that name goes into its deferred queue, or back into it, or may be published again: one more
+        that comes from there is not one too many."""
+        awaited = self._awaited(name)
         if awaited is not None:
-            self._doubtful.put(name, awaited + 1)
+            self._await(name, awaited + 1)
 
     def surplus(self, name: bytes) -> bool:
         """Whether what comes is one more copy of a message of which there may be several."""
-        awaited = self._doubtful.get(name)
+        awaited = self._awaited(name)
         if awaited:
-            self._doubtful.put(name, awaited - 1)
+            self._await(name, awaited - 1)
         return awaited == 0
+
+    def _awaited(self, name: bytes) -> int | None:
+        return next(iter(self._doubtful.get(name)), None)
+
+    def _await(self, name: bytes, copies: int) -> None:
+        for before in self._doubtful.get(name):
+            self._doubtful.remove(name, before)
+        self._doubtful.add(name, copies)
 
     def _expect(self, name: bytes, due: Due) -> None:
         self._drop_overdue()
-        self._due.put(name, [*(self._due.get(name) or ()), due])
+        self._due.add(name, due)
 
     def _drop_overdue(self) -> None:
         """Another worker has got it, or the broker has lost it."""

@@ -32,7 +32,8 @@ class Pace:
 
 
 class Cause(str, Enum):
-    """What a lane's next message waits for."""
+    """What a lane's next message waits for; `conversation`, `retry` and
+    `broker` are what only a certain message may wait for."""
 
     TOKEN = "token"  # noqa: S105 - a token of the bucket's
     RECIPIENT = "recipient"
@@ -42,12 +43,16 @@ class Cause(str, Enum):
     PAUSE = "pause"
     TURN = "turn"
     DAY = "day"
+    CONVERSATION = "conversation"
+    RETRY = "retry"
+    ROAD = "road"
+    BROKER = "broker"
 
 
 @frozen
 class WaitsFor:
-    """What the next message of a lane waits for, and until when: by the reactor's clock in seconds, None
-    where nobody can know."""
+    """What the next message of a lane waits for, or a certain one, and until when: by the reactor's clock in
+    seconds, None where nobody can know."""
 
     cause: Cause
     until: float | None = None

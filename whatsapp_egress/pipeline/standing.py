@@ -136,17 +136,17 @@ class Standings:
         """The standing of a tenant that gets a lane."""
         standing = self._left.pop(tenant_id, None)
         if standing is None:
-            standing = Standing(
-                self._clock,
-                self._default_rate,
-                partial(self._observe, tenant_id),
-                self._threshold,
-                self._reset,
-            )
+            standing = self.new(tenant_id)
         elif self._clock.seconds() - standing.left_at > KEEP_RATES:
             standing.rates.clear()
         self._in_use[tenant_id] = standing
         return standing
+
+    def new(self, tenant_id: str) -> Standing:
+        """What a tenant begins with; it is not kept here."""
+        return Standing(
+            self._clock, self._default_rate, partial(self._observe, tenant_id), self._threshold, self._reset
+        )
 
     def leave(self, tenant_id: str) -> None:
         """The tenant has no lane any more."""

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from whatsapp_egress import deferred
 from whatsapp_egress.deferred import Place
 from whatsapp_egress.errors import QueueTrouble, Unpublished
-from whatsapp_egress.pipeline.job import DeferredQueues, Job
+from whatsapp_egress.pipeline.job import Delivery, Job
 from whatsapp_egress.pipeline.outcome import Outcome
 from whatsapp_egress.pipeline.recent import Recent, digest
 from whatsapp_egress.tasks import Tasks
@@ -24,6 +24,10 @@ log = Logger()
 
 AGAIN_SECONDS = 1.0
 """Before the queue is prepared again, and what failed is published again."""
+
+
+Publish = Callable[[Place, Delivery, dict[str, Any]], Deferred[None]]
+"""Publishes a copy of a delivery into a deferred queue, as `DeferredQueues` does."""
 
 
 class Store:
@@ -39,7 +43,7 @@ class Store:
     def __init__(
         self,
         place: Place,
-        queues: DeferredQueues,
+        publish: Publish,
         prepare: Callable[[bool], Coroutine[Deferred[Any], Any, None]],
         outcome: Outcome,
         recent: Recent,
@@ -47,7 +51,7 @@ class Store:
         clock: IReactorTime,
     ) -> None:
         self._place = place
-        self._queues = queues
+        self._publish_copy = publish
         self._prepare = prepare
         self._outcome = outcome
         self._recent = recent
@@ -144,7 +148,7 @@ class Store:
             return
         self._begun[id(job)] = job
         self._under_way += 1
-        publishing = self._queues.publish(self._place, job.delivery, deferred.headers(job.history))
+        publishing = self._publish_copy(self._place, job.delivery, deferred.headers(job.history, job.span))
         publishing.addCallbacks(self._confirmed, self._failed, callbackArgs=(job,))
         publishing.addErrback(_log_fault)
 

@@ -83,6 +83,16 @@ class Order(Generic[T]):
         for conversation in self._conversations.values():
             yield conversation.items()
 
+    def before(self, item: T) -> list[T] | None:
+        """What goes before `item` in its conversation, the next one first; None where it is not here."""
+        for conversation in self._conversations.values():
+            waiting = [each for _, each in sorted(conversation.waiting, key=lambda entry: entry[0])]
+            items = [conversation.head[1], *waiting] if conversation.head else waiting
+            for place, each in enumerate(items):
+                if each is item:
+                    return items[:place]
+        return None
+
     def holds(self, key: Hashable) -> bool:
         """Whether it has messages of the conversation `key`."""
         return key in self._conversations

@@ -9,10 +9,9 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from attrs import define
 from rich.console import Console
@@ -25,6 +24,7 @@ from whatsapp_egress.sandbox.demo_parts import (
     accepted_messages,
     without_settings,
 )
+from whatsapp_egress.sandbox.demo_stay import RABBITMQCTL, leftovers, stay, write_token
 from whatsapp_egress.sandbox.fates import Fate, internal_id_of, the_eight
 from whatsapp_egress.sandbox.ledger import Ledger
 from whatsapp_egress.sandbox.rabbitmq import BrokerUnavailable, PrivateBroker
@@ -144,11 +144,13 @@ def run(
     with ExitStack() as stack:
         screen = stack.enter_context(Screen(console))
         screen.say("Starting RabbitMQ, sandbox and gateway ...")
+        token_file = write_token(folder)
         sandbox = SandboxProcess.start(folder, environ)
         stack.callback(sandbox.stop)
         environment = {
-            **_broker(environ, stack, screen),
+            **_broker(environ, folder, stack, screen),
             **_GATEWAY_SETTINGS,
+            "ADMIN_TOKEN_FILE": str(token_file),
             "META_API_BASE_URL": sandbox.graph_url,
             "TENANT_SERVICE_URL": sandbox.tenants_url,
         }
@@ -164,15 +166,20 @@ def run(
         faults = demo.close_the_books(stop=not keep)
         demo.tell(faults)
         if keep:
-            _stay(demo)
+            queues.close()  # the dead letters are then back in their queue, to be looked at
+            for line in leftovers(settings, sandbox, gateway, folder, token_file):
+                screen.say(line)
+            stay(gateway, screen)
         else:
             queues.remove_dead_letters()
     return 1 if faults else 0
 
 
-def _broker(environ: Mapping[str, str], stack: ExitStack, screen: Screen) -> dict[str, str]:
+def _broker(environ: Mapping[str, str], folder: Path, stack: ExitStack, screen: Screen) -> dict[str, str]:
     """Return the environment that leads to the broker: a private one, unless RABBITMQ_HOST names another."""
     bare = without_settings(environ)
+    rabbitmqctl = folder / RABBITMQCTL
+    rabbitmqctl.unlink(missing_ok=True)
     if environ.get("RABBITMQ_HOST"):
         given = {name: value for name, value in environ.items() if name.startswith("RABBITMQ_")}
         queue = given.get("RABBITMQ_QUEUE", "outbound-processed")
@@ -181,47 +188,8 @@ def _broker(environ: Mapping[str, str], stack: ExitStack, screen: Screen) -> dic
         )
         return bare | given
     broker = stack.enter_context(PrivateBroker.start(environ=bare))
+    broker.write_ctl(rabbitmqctl)
     return bare | broker.settings()
-
-
-def _stay(demo: Demo) -> None:
-    demo.queues.close()  # the dead letters are then back in their queue, to be looked at
-    settings, graph, say = demo.settings, demo.sandbox.graph_url, demo.screen.say
-    say()
-    say("It all stays up until Ctrl-C:")
-    say(f"  Graph API       {graph}")
-    say(f"  Tenant Service  {demo.sandbox.tenants_url}")
-    say(f"  gateway         {demo.gateway.health_url}/health/ready")
-    broker = f"{settings.rabbitmq_host}:{settings.rabbitmq_port}"
-    say(f"  RabbitMQ        {broker}, vhost {settings.rabbitmq_vhost}")
-    say()
-    say("To try:")
-    say(f"  tail -f {demo.folder / 'egress.log'}")
-    say(f"  curl -s {graph}/_control/summary")
-    say(f"  curl -s -X PUT {graph}/_control/behaviour/100000001 -d '{{\"failure_rate\": 0.3}}'")
-    say(f"  {_publish_command(settings, demo.folder)}")
-    with suppress(KeyboardInterrupt):
-        while demo.gateway.running:
-            time.sleep(LOOK_INTERVAL)
-        say("The gateway has ended.")
-
-
-def _publish_command(settings: Settings, folder: Path) -> str:
-    """Return a command that sends one more message; a password that is a real one is left out."""
-    fate = the_eight()[0]
-    message = folder / "message.json"
-    message.write_bytes(next(fate.messages("more"))[1])
-    password = "guest" if settings.rabbitmq_password == "guest" else "PASSWORD"  # noqa: S105
-    scheme = "amqps" if settings.rabbitmq_tls else "amqp"
-    url = (
-        f"{scheme}://{quote(settings.rabbitmq_user, safe='')}:{password}@{settings.rabbitmq_host}"
-        f":{settings.rabbitmq_port}/{quote(settings.rabbitmq_vhost, safe='')}"
-    )
-    return (
-        f'{sys.executable} -c "import pika; pika.BlockingConnection(pika.URLParameters({url!r})).channel()'
-        f".basic_publish({settings.rabbitmq_exchange!r}, 'outbound.processed.{fate.tenant}',"
-        f" open({str(message)!r}, 'rb').read())\""
-    )
 
 
 def main(environ: Mapping[str, str] = os.environ) -> int:

@@ -116,14 +116,16 @@ class GatewayProcess:
 
     _child: Child
     health_url: str
+    metrics_url: str
 
     @classmethod
     def start(cls, log_file: Path, environment: Mapping[str, str]) -> GatewayProcess:
         """Start it, and return when it consumes.  Raises `DemoFailed`."""
         with log_file.open("wb") as output:
             child = Child.start([*_TWISTD, "whatsapp-egress"], environment, output)
-        _wait(child, lambda: _health_port(log_file) is not None, "The gateway", log_file)
-        gateway = cls(child, f"http://127.0.0.1:{_health_port(log_file)}")
+        _wait(child, lambda: _ports(log_file) is not None, "The gateway", log_file)
+        health_port, metrics_port = _ports(log_file) or (0, 0)
+        gateway = cls(child, f"http://127.0.0.1:{health_port}", f"http://127.0.0.1:{metrics_port}")
         _wait(child, gateway.ready, "The gateway", log_file)
         return gateway
 
@@ -145,11 +147,11 @@ class GatewayProcess:
         return self._child.terminate(2 * STOP_TIMEOUT)
 
 
-def _health_port(log_file: Path) -> int | None:
+def _ports(log_file: Path) -> tuple[int, int] | None:
     for line in log_file.read_bytes().splitlines():
         if b'"service_started"' in line:
-            port: int = json.loads(line)["healthPort"]
-            return port
+            event = json.loads(line)
+            return event["healthPort"], event["metricsPort"]
     return None
 
 

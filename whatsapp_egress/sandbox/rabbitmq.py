@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -181,6 +182,15 @@ class PrivateBroker:
         if done.returncode != 0:
             raise BrokerUnavailable(f"rabbitmqctl {arguments[0]}: {(done.stderr or done.stdout).strip()}")
         return done.stdout
+
+    def write_ctl(self, path: Path) -> None:
+        """Make *path* a script that is ``rabbitmqctl`` for this node."""
+        environment = self._node.environment(self._environ)
+        own = {name: value for name, value in environment.items() if self._environ.get(name) != value}
+        words = [f"{name}={value}" for name, value in sorted(own.items())]
+        command = ["env", *words, str(self._server_script.with_name("rabbitmqctl"))]
+        path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+        path.chmod(0o755)
 
     def add_user(
         self, name: str, password: str, configure: str = ".*", write: str = ".*", read: str = ".*"

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 
 from whatsapp_egress.clients.broker.address import BrokerAddress
 from whatsapp_egress.clients.broker.consumer import Consumer
+from whatsapp_egress.clients.broker.declaring import Look
 from whatsapp_egress.clients.broker.deferred import DeferredQueues
 from whatsapp_egress.clients.broker.delivery import RabbitDelivery
 from whatsapp_egress.clients.broker.lane_consumer import LaneConsumer
@@ -31,8 +32,8 @@ class RabbitBroker:
     `receive` gets each delivery and `lease` each lease; those of `receive` that are deferred messages have a
     `place`. `lost` is called when deliveries can't be settled any more, `deferred_lost` when leases and
     deliveries of deferred queues can't be, and nothing is consumed from those; `cancelled` when the broker
-    ended consuming from a deferred queue. `looked` is told now and then how many consumers the incoming queue
-    has, ourselves among them, and how many messages.
+    ended consuming from a deferred queue. `looked` is told every few seconds how the queues stand. `links`
+    and `outlets` tell those who watch what is connected and what is not confirmed.
     """
 
     def __init__(
@@ -49,18 +50,20 @@ class RabbitBroker:
         lost: Callable[[], None],
         deferred_lost: Callable[[], None],
         cancelled: Callable[[Place], None],
-        looked: Callable[[int, int], None],
+        looked: Callable[[Look], None],
     ) -> None:
         mend_pika()
         self._link, publishing = (
             Link(reactor, address, f"whatsapp-egress {side}", reconnect_delay, jitter)
             for side in ("consume", "publish")
         )
+        self.links = {"consume": self._link, "publish": publishing}
         ensure, lanes = topology.ensure, topology.ensure_lanes
         self._dead_letters = Outlet(DEAD_LETTER_EXCHANGE, True, ensure, topology.mend, reactor)
         self._events = Outlet(EVENTS_EXCHANGE, False, ensure, ensure, reactor)
         deferring = Outlet("", True, lanes, lanes, reactor)
-        self._publisher = Publisher(publishing, (self._dead_letters, self._events, deferring))
+        self.outlets = (self._dead_letters, self._events, deferring)
+        self._publisher = Publisher(publishing, self.outlets)
         self._lost, self._deferred_lost = lost, deferred_lost
         self._consumer = Consumer(topology, prefetch, reactor, receive, lost, looked)
         self._lanes = LaneConsumer(topology, reactor, receive, lease, cancelled, self._all_deferred_lost)
@@ -72,6 +75,11 @@ class RabbitBroker:
     def consuming(self) -> bool:
         """Whether messages are coming in now, or would if they were not held."""
         return self._consumer.consuming
+
+    @property
+    def publishing(self) -> bool:
+        """Whether dead letters and events can be published."""
+        return self._dead_letters.open and self._events.open
 
     def start(self) -> None:
         """Connect, and connect again for ever."""
@@ -110,9 +118,9 @@ class RabbitBroker:
         letter = dead_letter_properties(properties, headers, self._dead_letters.frame_max)
         return self._dead_letters.publish(DEAD_LETTER_KEY, body, letter)
 
-    def announce(self, routing_key: str, body: bytes) -> Deferred[None]:
-        """Publish an event; fires when confirmed, fails with `Unpublished`."""
-        return self._events.publish(routing_key, body, json_properties())
+    def announce(self, routing_key: str, body: bytes, headers: dict[str, str]) -> Deferred[None]:
+        """Publish an event with `headers`; fires when confirmed, fails with `Unpublished`."""
+        return self._events.publish(routing_key, body, json_properties(headers or None))
 
     async def _serve(self, connection: Connection) -> None:
         serving = [

@@ -13,11 +13,11 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from whatsapp_egress.clients.broker.declaring import QueueState, look_at
+from whatsapp_egress.clients.broker.declaring import Look, QueueState, look_at
 from whatsapp_egress.clients.broker.delivery import RabbitDelivery, hand_over, require_open, shielded
 from whatsapp_egress.clients.broker.errors import AMQP_TROUBLE, TopologyMissing, channel_trouble
 from whatsapp_egress.clients.broker.link import Connection
-from whatsapp_egress.clients.broker.topology import LANES_QUEUE, Topology
+from whatsapp_egress.clients.broker.topology import DEAD_LETTER_QUEUE, LANES_QUEUE, Topology
 from whatsapp_egress.tasks import Tasks
 
 log = Logger()
@@ -25,9 +25,9 @@ log = Logger()
 AGAIN_SECONDS = 5.0
 """Before consuming again after the broker refused it, or closed the channel."""
 
-LOOK_SECONDS = 15.0
-"""Between looks whether the broker still knows of our consumer. When a queue is deleted just after consuming
-began, RabbitMQ 3.10 has been seen to tell nobody."""
+LOOK_SECONDS = 5.0
+"""Between looks how the queues stand, and whether the broker still knows of our consumer. When a queue is
+deleted just after consuming began, RabbitMQ 3.10 has been seen to tell nobody."""
 
 CANCEL_SECONDS = 3.0
 """How long the end of consuming waits for the broker's word."""
@@ -37,8 +37,8 @@ class Consumer:
     """Consumes from the incoming queue whenever there is a connection and it is not held.
 
     `receive` gets each delivery; `lost` is called when the channel is gone while the connection is there, and
-    what was handed out can't be settled any more. `looked` is told how many workers consume, ourselves
-    and those that hold among them, and how many messages the queue has.
+    what was handed out can't be settled any more. `looked` is told how the queues stand, every
+    few seconds.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Consumer:
         clock: IReactorTime,
         receive: Callable[[RabbitDelivery], None],
         lost: Callable[[], None],
-        looked: Callable[[int, int], None],
+        looked: Callable[[Look], None],
     ) -> None:
         self._topology = topology
         self._prefetch = prefetch
@@ -133,7 +133,8 @@ class Consumer:
                 continue
             except (*AMQP_TROUBLE, TopologyMissing) as error:
                 self._ready, self._subscription = False, None
-                if not self._stopping:
+                # A connection that is gone was told of already, and is no matter of queues or rights.
+                if connection.is_open and not self._stopping:
                     log.error("rabbitmq_not_consuming", detail=channel_trouble(error))
             self._asking = False
             if channel is not None and not channel.is_open and connection.is_open:
@@ -226,11 +227,15 @@ class Consumer:
         if connection is None or not self._ready:
             return None
         try:
+            began = self._clock.seconds()
             state = await self._topology.look(connection) or QueueState(0, 0)
+            seconds = self._clock.seconds() - began
             # Workers that hold consume leases all the same, and go on sending.
             leases = await look_at(connection, LANES_QUEUE) or QueueState(0, 0)
             ourselves = 0 if self._subscription is not None else 1
-            self._looked(max(1, state.consumers + ourselves, leases.consumers), state.messages)
+            workers = max(1, state.consumers + ourselves, leases.consumers)
+            dead = await look_at(connection, DEAD_LETTER_QUEUE) or QueueState(0, 0)
+            self._looked(Look(workers, state.messages, dead.messages, seconds))
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the next look may do better

@@ -33,6 +33,18 @@ class QueueState:
     messages: int
 
 
+@frozen
+class Look:
+    """What a look at the queues found: how many workers take from the incoming one, ourselves and those that
+    hold among them; how many messages it and the dead-letter queue have; in how many seconds the broker
+    answered."""
+
+    workers: int
+    messages: int
+    dead_letters: int
+    seconds: float
+
+
 async def look_at(connection: Connection, queue: str) -> QueueState | None:
     """How a queue stands; None if it isn't there."""
     channel = await connection.channel()

@@ -11,12 +11,7 @@ from twisted.internet.defer import Deferred, DeferredSemaphore
 
 from whatsapp_egress.clients.broker.declaring import look_at
 from whatsapp_egress.clients.broker.delivery import shielded
-from whatsapp_egress.clients.broker.errors import (
-    AMQP_TROUBLE,
-    PRECONDITION_FAILED,
-    TopologyMissing,
-    channel_trouble,
-)
+from whatsapp_egress.clients.broker.errors import PRECONDITION_FAILED, in_our_words
 from whatsapp_egress.clients.broker.lane_consumer import LaneConsumer
 from whatsapp_egress.clients.broker.link import Connection, Link
 from whatsapp_egress.clients.broker.properties import deferred_properties, json_properties
@@ -124,13 +119,4 @@ class DeferredQueues:
         return self._shield(ask)
 
     def _shield(self, what: Callable[[], Coroutine[Deferred[Any], Any, T]]) -> Deferred[T]:
-        return shielded(self._asking.run(lambda: Deferred.fromCoroutine(_in_our_words(what()))))
-
-
-async def _in_our_words(asking: Coroutine[Deferred[Any], Any, T]) -> T:
-    try:
-        return await asking
-    except TopologyMissing as error:
-        raise QueueTrouble(str(error)) from error
-    except AMQP_TROUBLE as error:
-        raise QueueTrouble(channel_trouble(error)) from error
+        return shielded(self._asking.run(lambda: Deferred.fromCoroutine(in_our_words(what()))))

@@ -30,6 +30,7 @@ class RabbitDelivery:
     redelivered: bool
     place: Place | None = None
     """The deferred queue it came from, None for the queue that all tenants share, and for leases."""
+    routing_key: str = ""
 
     @property
     def alive(self) -> bool:
@@ -71,7 +72,9 @@ async def hand_over(
     while True:
         got: Deferred[Any] = queue.get()
         _, method, properties, body = await got
-        delivery = RabbitDelivery(channel, method.delivery_tag, properties, body, method.redelivered, place)
+        delivery = RabbitDelivery(
+            channel, method.delivery_tag, properties, body, method.redelivered, place, method.routing_key
+        )
         try:
             receive(delivery)
         except Exception:  # noqa: BLE001 - a fault of ours, and the other messages are to go on

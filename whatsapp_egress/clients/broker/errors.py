@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
 from pika.exceptions import (
     AMQPConnectionError,
     AMQPError,
@@ -11,8 +14,12 @@ from pika.exceptions import (
     ProbableAccessDeniedError,
     ProbableAuthenticationError,
 )
-from twisted.internet.defer import TimeoutError
+from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.error import ConnectionClosed
+
+from whatsapp_egress.errors import QueueTrouble
+
+T = TypeVar("T")
 
 AMQP_TROUBLE = (AMQPError, ConnectionClosed)
 """What pika's Deferreds fail with: its own errors, and the transport's when that was lost."""
@@ -52,3 +59,13 @@ def channel_trouble(error: BaseException | None) -> str:
     if isinstance(error, ChannelClosedByBroker):
         return f"{error.reply_code} {error.reply_text}"
     return f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+async def in_our_words(asking: Coroutine[Deferred[Any], Any, T]) -> T:
+    """What `asking` comes to; AMQP's errors become `QueueTrouble`."""
+    try:
+        return await asking
+    except TopologyMissing as error:
+        raise QueueTrouble(str(error)) from error
+    except AMQP_TROUBLE as error:
+        raise QueueTrouble(channel_trouble(error)) from error

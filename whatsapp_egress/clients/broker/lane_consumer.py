@@ -92,7 +92,7 @@ class LaneConsumer:
                     log.warn("rabbitmq_consumer_cancelled", queue=LANES_QUEUE)
                 continue
             except (*AMQP_TROUBLE, TopologyMissing) as error:
-                if not self._stopping:
+                if connection.is_open and not self._stopping:
                     log.error("rabbitmq_lanes_not_consuming", detail=channel_trouble(error))
             self._let_in()
             if self._channel is not None and not self._channel.is_open:

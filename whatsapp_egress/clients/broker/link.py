@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -10,12 +11,7 @@ from attrs import define
 from pika.adapters.twisted_connection import TwistedChannel, TwistedProtocolConnection
 from twisted.application.internet import ClientService
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError
-from twisted.internet.interfaces import (
-    IProtocol,
-    IProtocolFactory,
-    IReactorTime,
-    IStreamClientEndpoint,
-)
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -98,13 +94,19 @@ class _Amqp(TwistedProtocolConnection):  # type: ignore[misc]  # pika has no typ
         super()._on_connection_closed(_connection, exception)
 
 
+class _Owner(typing.Protocol):
+    """Who wants to know that a connection was made, and lost, and why."""
+
+    def up(self, connection: Connection) -> None: ...
+    def down(self, trouble: str) -> None: ...
+
+
 class Connection(Protocol):
     """An AMQP connection that is open. It is what `ClientService` gets to see, so that a connection that
     fails in AMQP's handshake counts as failed."""
 
-    def __init__(self, amqp: _Amqp, link: Link) -> None:
-        self._amqp = amqp
-        self._link = link
+    def __init__(self, amqp: _Amqp, link: _Owner) -> None:
+        self._amqp, self._link = amqp, link
 
     def connectionMade(self) -> None:
         """Twisted's word that it is there."""
@@ -131,6 +133,11 @@ class Connection(Protocol):
         agreed: int = self._amqp._impl.params.frame_max
         return agreed
 
+    @property
+    def server_version(self) -> str:
+        """The version that RabbitMQ says it is."""
+        return str((self._amqp._impl.server_properties or {}).get("version", ""))
+
     def abort(self) -> None:
         """Drop it now."""
         self._amqp.abort()
@@ -149,7 +156,7 @@ class Connection(Protocol):
 
 @implementer(IStreamClientEndpoint)
 @define
-class _AmqpEndpoint:
+class AmqpEndpoint:
     """Connects, and hands out a connection only when AMQP's handshake is through."""
 
     _reactor: IReactorTime
@@ -161,6 +168,7 @@ class _AmqpEndpoint:
         return f"{self._name} to {self._address.host}:{self._address.port}"
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Twisted's wish to be connected."""
         return Deferred.fromCoroutine(self._connect(protocolFactory))
 
     async def _connect(self, factory: Any) -> IProtocol:
@@ -221,12 +229,14 @@ class Link:
         self._name = name
         self._reconnecting = backoff.Reconnecting(first_delay, reactor, jitter)
         self._connection: Connection | None = None
+        self.made = 0
+        """Connections made so far."""
         self._tasks = Tasks()
         self.serve: Serve = _leave_alone
         self.on_down: Callable[[], None] = lambda: None
         self._service = ClientService(
-            _AmqpEndpoint(reactor, address, name),
-            _Connections(self),
+            AmqpEndpoint(reactor, address, name),
+            Connections(self),
             # ClientService counts a lost connection as a failed try; we don't.
             retryPolicy=lambda _attempts: self._reconnecting.wait(),
             clock=reactor,
@@ -253,6 +263,7 @@ class Link:
     def up(self, connection: Connection) -> None:
         """A connection was made."""
         self._reconnecting.made()
+        self.made += 1
         self._connection = connection
         log.info("rabbitmq_connected", connection=self._name)
         self._tasks.own(self._serve(connection))
@@ -274,13 +285,14 @@ class Link:
             connection.abort()
 
 
-class _Connections(Factory):
-    """Dresses up what `_AmqpEndpoint` connected; the "address" it is asked for is the connection itself."""
+class Connections(Factory):
+    """Dresses up what `AmqpEndpoint` connected; the "address" it is asked for is the connection itself."""
 
     noisy = False
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: _Owner) -> None:
         self._link = link
 
     def buildProtocol(self, addr: Any) -> Connection:
+        """Twisted's wish for a protocol."""
         return Connection(addr, self._link)

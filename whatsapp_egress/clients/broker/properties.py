@@ -1,4 +1,4 @@
-"""What the properties of a dead letter or a deferred message are made of: the original's, and ours."""
+"""What the properties of dead letters, deferred messages and replays are made of: the original's and ours."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ _USER_ID = "x-egress-user-id"
 _DROPPED = "x-egress-headers-dropped"
 _ROUTING = {"CC": "x-egress-cc", "BCC": "x-egress-bcc"}
 """Headers that RabbitMQ routes further copies by (https://www.rabbitmq.com/docs/sender-selected)."""
-_LASTING = frozenset((_USER_ID, *_ROUTING.values()))
-"""Headers of ours that hold what the original said."""
+_REPLAYS = "x-egress-replays"
+_LASTING = frozenset((_USER_ID, *_ROUTING.values(), _REPLAYS))
+"""Headers of ours that outlive a dead-lettering: what the original said, and how often it was replayed."""
+_DEATHS = ("x-first-death-", "x-last-death-")
+_OF_THE_BROKER = frozenset(("x-death", "x-delivery-count", "x-acquired-count"))
+"""Headers that RabbitMQ adds to what it dead-letters or delivers again, and how others of that kind begin."""
 _COPIED = (
     "content_type",
     "content_encoding",
@@ -32,10 +36,10 @@ _AROUND: int = spec.FRAME_HEADER_SIZE + spec.FRAME_END_SIZE + 12
 """Bytes of a header frame besides the properties: its own, and class, weight and size of the body."""
 
 
-def json_properties() -> BasicProperties:
+def json_properties(headers: dict[str, str] | None = None) -> BasicProperties:
     """The properties of what the service itself has to say: an event, a lease."""
     return BasicProperties(
-        content_type="application/json", delivery_mode=PERSISTENT, app_id="whatsapp-egress"
+        content_type="application/json", delivery_mode=PERSISTENT, app_id="whatsapp-egress", headers=headers
     )
 
 
@@ -69,6 +73,23 @@ def deferred_properties(
     said = {} if original.user_id is None else {_USER_ID: original.user_id}
     theirs = {_ROUTING.get(name, name): value for name, value in (original.headers or {}).items()}
     return _fitting(original, original.expiration, theirs, said | headers, frame_max)
+
+
+def replay_properties(original: BasicProperties, replays: int, frame_max: int) -> BasicProperties:
+    """The properties of a dead letter's copy that is to be sent: the original's, without what was written
+    when it failed.
+
+    `expiration` is not restored: it counts from publishing, and what died of it would die of it again. CC and
+    BCC have had their copies when the message was first published.
+    """
+    theirs = {
+        name: value
+        for name, value in (original.headers or {}).items()
+        if name not in _OF_THE_BROKER
+        and name not in _ROUTING
+        and not (isinstance(name, str) and name.startswith((_OURS, *_DEATHS)))
+    }
+    return _fitting(original, None, theirs, {_REPLAYS: replays}, frame_max)
 
 
 def _fitting(

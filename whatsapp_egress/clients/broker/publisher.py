@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from whatsapp_egress.clients.broker.delivery import shielded
 from whatsapp_egress.clients.broker.errors import AMQP_TROUBLE, TopologyMissing, channel_trouble
 from whatsapp_egress.clients.broker.link import Connection, Link
-from whatsapp_egress.errors import Unpublished
+from whatsapp_egress.errors import Unpublished, Unroutable
 from whatsapp_egress.tasks import Tasks
 
 log = Logger()
@@ -76,8 +76,19 @@ class Outlet:
         return _SMALL_FRAME if self._connection is None else self._connection.frame_max
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
+        """The exchange, for people."""
         return self.exchange or "(default)"
+
+    @property
+    def open(self) -> bool:
+        """Whether it can publish now."""
+        return self._channel is not None
+
+    @property
+    def unconfirmed(self) -> int:
+        """How many publishes the broker has not confirmed yet."""
+        return len(self._unconfirmed)
 
     def publish(self, routing_key: str, body: bytes, properties: BasicProperties) -> Deferred[None]:
         """Fires when the broker has confirmed it, fails with `Unpublished`.
@@ -101,23 +112,28 @@ class Outlet:
 
     async def serve(self, connection: Connection) -> None:
         """Keep the channel open on `connection` for as long as that is open."""
-        self._connection = connection
         while connection.is_open:
             try:
-                await self._ensure(connection)
-                channel = await connection.channel()
-                channel.add_on_return_callback(self._returned)
-                await channel.confirm_delivery()
-                self._channel = channel
-                log.info("rabbitmq_publishing", exchange=self._name)
+                channel = await self.open_on(connection)
+                log.info("rabbitmq_publishing", exchange=self.name)
                 detail = channel_trouble(await channel.on_closed)
             except (*AMQP_TROUBLE, TopologyMissing) as error:
                 detail = channel_trouble(error)
             self._channel = None
             if connection.is_open:
                 self._trouble = detail
-                log.error("rabbitmq_not_publishing", exchange=self._name, detail=detail)
+                log.error("rabbitmq_not_publishing", exchange=self.name, detail=detail)
                 await deferLater(self._clock, AGAIN_SECONDS)
+
+    async def open_on(self, connection: Connection) -> TwistedChannel:
+        """Open the channel when all is there."""
+        self._connection = connection
+        await self._ensure(connection)
+        channel = await connection.channel()
+        channel.add_on_return_callback(self._returned)
+        await channel.confirm_delivery()
+        self._channel = channel
+        return channel
 
     def down(self) -> None:
         """The connection was lost."""
@@ -147,7 +163,7 @@ class Outlet:
         del self._unconfirmed[id(publish)]
         if publish.returned:
             self._see_to_it()
-            raise Unpublished(f"no queue takes {publish.routing_key}")
+            raise Unroutable(f"no queue takes {publish.routing_key}")
         if isinstance(result, Failure) and not result.check(UnroutableError):
             raise Unpublished(channel_trouble(result.value)) from result.value
 

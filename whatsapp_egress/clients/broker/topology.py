@@ -29,6 +29,9 @@ MESSAGE_TTL = 86_400_000
 LANES_QUEUE = "outbound-lanes"
 """Where leases are: which tenants have deferred queues, and who looks after them."""
 
+REPLAYS_QUEUE = "outbound-replays"
+"""Where notes are: which dead letters a replay has in hand."""
+
 LEASE_DELIVERIES = 1_000_000
 """Deliveries after which a quorum queue gives a lease up. From RabbitMQ 4.0 that is 20 if nobody says
 otherwise, and each restart of a worker delivers its leases once more."""
@@ -53,6 +56,16 @@ class Topology:
     # What we declared, for that has no bindings but those that we make.
     _declared: set[str] = field(factory=set, init=False)
 
+    @property
+    def exchanges(self) -> tuple[str, ...]:
+        """The exchanges that must be there."""
+        return (self.exchange, DEAD_LETTER_EXCHANGE, EVENTS_EXCHANGE)
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The queues that must be there, but for those of tenants."""
+        return (self.queue, DEAD_LETTER_QUEUE, LANES_QUEUE)
+
     async def ensure(self, connection: Connection) -> None:
         """See to it that all is there but what deferral needs. Raises `TopologyMissing` when it isn't and we
         may not make it."""
@@ -70,6 +83,14 @@ class Topology:
         if self.queue_type == "quorum":
             arguments["x-delivery-limit"] = LEASE_DELIVERIES
         await see_to_queue(connection, LANES_QUEUE, arguments)
+
+    async def ensure_replays(self, connection: Connection) -> None:
+        """See to it that the queue of notes is there. Raises `TopologyMissing`.
+
+        It is a classic one whatever RABBITMQ_QUEUE_TYPE says: who replays is its exclusive consumer, and
+        quorum queues let others in (https://github.com/rabbitmq/rabbitmq-website/issues/1973).
+        """
+        await see_to_queue(connection, REPLAYS_QUEUE, {"x-queue-type": "classic"})
 
     async def ensure_deferred(self, connection: Connection, place: Place) -> None:
         """See to it that a deferred queue is there. Raises `TopologyMissing`.
@@ -92,7 +113,7 @@ class Topology:
         return await look_at(connection, self.queue)
 
     async def _ensure(self, connection: Connection) -> None:
-        for name in (self.exchange, DEAD_LETTER_EXCHANGE, EVENTS_EXCHANGE):
+        for name in self.exchanges:
             await self._exchange(connection, name)
         await self._queue(connection, DEAD_LETTER_QUEUE, DEAD_LETTER_EXCHANGE, DEAD_LETTER_KEY, None)
         arguments = {

@@ -1,0 +1,1 @@
+"""The command line `whatsapp-egress`: a client of the control API, and two commands that try the parts."""

@@ -1,0 +1,1 @@
+"""The operators' page: static files, and the resource that serves them."""
