@@ -75,7 +75,8 @@ class WaitingTests(Beating):
             self.stage.offer(f"m{number}", f"1555000{number}")
         self.beats(LOOK_BEATS)
 
-        assert self.pulse.waiting() == {Cause.PAUSE: 1}
+        waiting = (view.waitsFor for view in self.seen.overview.view())
+        assert [waits.cause for waits in waiting if waits] == [Cause.PAUSE.value]
         assert self.value("whatsapp_egress_waited_seconds_total", cause="pause") == 3 * LOOK_BEATS
         assert self.value("whatsapp_egress_waited_seconds_total", cause="turn") == 0
 

@@ -35,7 +35,4 @@ class Known:
         if waits_for is None or waits_for.cause not in _HOLDS:
             return None
         until = waits_for.until
-        return Hold(_HOLDS[waits_for.cause], None if until is None else self._epoch(until))
-
-    def _epoch(self, moment: float) -> float:
-        return self._times.now() + moment - self._times.clock.seconds()
+        return Hold(_HOLDS[waits_for.cause], None if until is None else self._times.epoch(until))

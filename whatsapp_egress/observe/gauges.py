@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 
 from attrs import define, frozen
@@ -14,7 +15,7 @@ from twisted.internet.task import deferLater
 from whatsapp_egress import __version__
 from whatsapp_egress.observe.labels import OTHER, UNKNOWN, TenantLabels
 from whatsapp_egress.observe.lane_view import LaneView
-from whatsapp_egress.observe.overview import Overview, Snapshot, oldest
+from whatsapp_egress.observe.overview import Overview, Totals, oldest
 from whatsapp_egress.pipeline.backpressure import Reason
 from whatsapp_egress.pipeline.road import Cause
 from whatsapp_egress.policy.breaker import State
@@ -38,14 +39,17 @@ class BrokerState:
 @frozen
 class Reading:
     """Everything that gauges are made of, read at one moment, safe to be looked at in a thread. `labelled`
-    has the lanes by label, `breakers` the state of each label's, `waiting` lanes by what they wait for."""
+    has the lanes by label, `breakers` the state of each label's and `road` that of all, `waiting` lanes by
+    what they wait for."""
 
-    snapshot: Snapshot
+    totals: Totals
+    backpressure: list[str]
+    road: str
     started: float
     consuming: bool
     labelled: Mapping[str, list[LaneView]]
     breakers: Mapping[str, str]
-    waiting: Mapping[Cause, int]
+    waiting: Mapping[str, int]
     broker: BrokerState
     depths: Mapping[str, int | None]
 
@@ -75,14 +79,16 @@ class Gauges:
         overview, labelled = self._overview, dict[str, list[LaneView]]()
         for view in views:
             labelled.setdefault(self._labels.find(view.tenantId) or UNKNOWN, []).append(view)
-        snapshot, health = overview.now(views), overview.health
+        health = overview.health
         return Reading(
-            snapshot=snapshot,
-            started=overview.times.now() - overview.times.since(overview.started),
+            totals=overview.totals(views),
+            backpressure=overview.backpressure.reasons,
+            road=overview.turns.breaker.state.value,
+            started=overview.times.epoch(overview.started),
             consuming=health.consuming,
             labelled=labelled,
             breakers={label: self._breaker(label, labelled) for label in {*self._labels, *labelled}},
-            waiting=overview.pulse.waiting(),
+            waiting=Counter(view.waitsFor.cause for view in views if view.waitsFor is not None),
             broker=self._broker(),
             depths=dict(zip(self._queues, (health.queue_depth, health.dead_letter_depth), strict=True)),
         )
@@ -143,7 +149,7 @@ class Shelf(Collector):
 
 
 def _process(reading: Reading) -> Iterator[Metric]:
-    totals = reading.snapshot.totals
+    totals = reading.totals
     yield _labelled("up_info", "The version that runs.", "version", {__version__: 1})
     yield _plain(
         "start_time_seconds", "When the service was started, in seconds since the epoch.", reading.started
@@ -160,24 +166,23 @@ def _process(reading: Reading) -> Iterator[Metric]:
 
 
 def _road(reading: Reading) -> Iterator[Metric]:
-    snapshot = reading.snapshot
     yield _labelled(
         "lanes_waiting",
         "Lanes whose next message waits, by what for.",
         "cause",
-        {cause.value: reading.waiting.get(cause, 0) for cause in Cause},
+        {cause.value: reading.waiting.get(cause.value, 0) for cause in Cause},
     )
     yield _labelled(
         "backpressure",
         "1 while nothing is taken for this reason.",
         "reason",
-        {reason.value: reason.value in snapshot.backpressure for reason in Reason},
+        {reason.value: reason.value in reading.backpressure for reason in Reason},
     )
     yield _labelled(
         "road_breaker_state",
         "The breaker that all tenants share: 1 for its state.",
         "state",
-        {state.value: state.value == snapshot.roadBreaker.state for state in State},
+        {state.value: state.value == reading.road for state in State},
     )
 
 

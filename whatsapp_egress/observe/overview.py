@@ -130,9 +130,9 @@ class Overview:
         view = self.lane(tenant_id)
         return view or self.reader.view_idle(tenant_id, self.lanes.new_standing(tenant_id))
 
-    def now(self, views: list[LaneView] | None = None) -> Snapshot:
-        """Everything as it is now; `views` of all lanes, where they were made already."""
-        views, checks = self.view() if views is None else views, self.health.checks()
+    def now(self) -> Snapshot:
+        """Everything as it is now."""
+        views, checks = self.view(), self.health.checks()
         breaker = self.turns.breaker
         return Snapshot(
             version=__version__,
@@ -140,7 +140,7 @@ class Overview:
             uptime=round(self.times.since(self.started), 1),
             status=checks.status,
             checks=checks,
-            totals=self._totals(views),
+            totals=self.totals(views),
             backpressure=self.backpressure.reasons,
             roadBreaker=RoadBreaker(breaker.state.value, self.times.at(breaker.until)),
             lanes=views[:MOST_LANES],
@@ -164,7 +164,8 @@ class Overview:
             },
         }
 
-    def _totals(self, views: list[LaneView]) -> Totals:
+    def totals(self, views: list[LaneView]) -> Totals:
+        """Sums over the `views` of all lanes."""
         sent, failed = self.chronicle.last_minute()
         return Totals(
             sentLastMinute=sent,

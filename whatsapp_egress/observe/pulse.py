@@ -3,7 +3,6 @@ is."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Histogram
@@ -70,11 +69,6 @@ class Pulse:
         """Beat no more."""
         if self._call.running:
             self._call.stop()
-
-    def waiting(self) -> Counter[Cause]:
-        """How many lanes wait for what."""
-        causes = (lane.outlook.waits_for() for lane in self._lanes)
-        return Counter(waits.cause for waits in causes if waits is not None)
 
     def _beat(self) -> None:
         self.lag = max(0.0, self._clock.seconds() - self._due)

@@ -26,7 +26,11 @@ class Times:
 
     def at(self, moment: float | None) -> str | None:
         """ISO 8601, from a time by the reactor's clock."""
-        return None if moment is None else iso(self.now() + moment - self.clock.seconds())
+        return None if moment is None else iso(self.epoch(moment))
+
+    def epoch(self, moment: float) -> float:
+        """Seconds since the epoch, from a time by the reactor's clock."""
+        return self.now() + moment - self.clock.seconds()
 
     def since(self, moment: float) -> float:
         """Seconds since a time by the reactor's clock."""
